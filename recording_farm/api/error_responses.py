@@ -23,6 +23,7 @@ from recording_farm.farm.db.faults import describe, fault_of
 from recording_farm.farm.errors import (
     FarmError,
     KeysUnavailableError,
+    NameNotResolvedError,
     QuotaExceededError,
     RedisUnavailableError,
 )
@@ -96,7 +97,7 @@ def _headers_of(error: FarmError) -> Mapping[str, str] | None:
                 "RateLimit-Remaining": "0",
                 "RateLimit-Reset": seconds,
             }
-        case TooManyDownloadsError() | KeysUnavailableError() | QuotaExceededError():
+        case TooManyDownloadsError() | KeysUnavailableError() | QuotaExceededError() | NameNotResolvedError():
             return {"Retry-After": str(error.retry_after)}
         case RedisUnavailableError():
             return REDIS_HEADERS

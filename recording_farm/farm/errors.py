@@ -54,6 +54,16 @@ class AddressRefusedError(InvalidRequestError):
     )
 
 
+class NameNotResolvedError(FarmError):
+    """A host name in the request was not resolved in time, so its address could not be checked."""
+
+    code = "name_not_resolved"
+    http_status = 503
+    remedy = "Try again after `Retry-After` seconds; if it stays, check the name and its name servers."
+    retry_after: ClassVar[int] = 5
+    """In seconds."""
+
+
 class NotPermittedError(FarmError):
     """The credentials are valid, but not for this operation."""
 

@@ -69,14 +69,20 @@ class CheckedHttp:
 
     @asynccontextmanager
     async def answer(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        requester: object = None,
     ) -> AsyncIterator[httpx.Response]:
         """Send a request; yields the response, whose body is not read yet.
 
-        Raises AddressError when the URL or its address is not allowed or does not resolve, and
+        The name is resolved within the share of `requester`, see `browser_bot.network.dns`. Raises
+        AddressError when the URL or its address is not allowed or does not resolve, and
         httpx.HTTPError, httpx.InvalidURL, OSError or ValueError when there is no response.
         """
-        destination = await resolve_url(url, self._rule, self._name_seconds)
+        destination = await resolve_url(url, self._rule, self._name_seconds, requester)
         if not destination.addresses:
             raise AddressError(unresolved_message(destination.host))
         response = await self._first_answer(method, url, destination, headers, body)

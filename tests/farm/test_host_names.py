@@ -13,7 +13,8 @@ from recording_farm.browser_bot.network.addresses import (
     parse_address_rule,
     resolve_host,
 )
-from recording_farm.browser_bot.network.host_names import IpAddress, with_host_in_ascii
+from recording_farm.browser_bot.network.dns import DnsAnswer
+from recording_farm.browser_bot.network.host_names import with_host_in_ascii
 from recording_farm.browser_bot.page.hints import is_jitsi
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.errors import InvalidRequestError
@@ -33,11 +34,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names that the resolver is asked for; it knows one of them."""
     names: list[str] = []
 
-    async def resolve(host: str, *_: object) -> tuple[IpAddress, ...]:
+    async def look_up(host: str, *_: object) -> DnsAnswer:
         names.append(host)
-        return (IPv4Address("127.0.0.1"),) if host == SHARP_S else ()
+        return DnsAnswer((IPv4Address("127.0.0.1"),) if host == SHARP_S else (), is_final=True)
 
-    monkeypatch.setattr("recording_farm.browser_bot.network.addresses.resolve", resolve)
+    monkeypatch.setattr("recording_farm.browser_bot.network.addresses.look_up", look_up)
     return names
 
 

@@ -34,17 +34,17 @@ async def _put(request: Request) -> Response:
     wanted = await read_request(request, RecordingDefaults)
     check_max_seconds(context, wanted.max_seconds, '"max_seconds"')
     if wanted.url is not None:
-        await check_page(context, wanted.url, '"url"')
-    await check_watermark(context, wanted)
+        await check_page(request, wanted.url, '"url"')
+    await check_watermark(request, wanted)
     if wanted.live_streaming_config is not None:
         await check_output_address(
-            context, wanted.live_streaming_config.rtmp_url, '"live_streaming_config.rtmp_url"'
+            request, wanted.live_streaming_config.rtmp_url, '"live_streaming_config.rtmp_url"'
         )
     organization_id = organization_of(request)
     if wanted.storage_config is not None:
         # Checked now, so that a wrong name or address is reported at once.
         target = await resolve_storage(context, organization_id, wanted.storage_config, '"storage_config"')
-        await check_storage(context, target, '"storage_config"')
+        await check_storage(request, target, '"storage_config"')
     config = fields_set(wanted)
     if wanted.url is None and context.settings.meeting_url is None and lacks_place(config):
         raise InvalidRequestError(

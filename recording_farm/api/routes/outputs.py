@@ -30,7 +30,7 @@ async def _add(request: Request) -> Response:
     recording = await find_recording(request)
     _check_active(recording)
     check_is_streamable(recording.codec, '"url"')
-    await check_output_address(context, wanted.url, '"url"')
+    await check_output_address(request, wanted.url, '"url"')
     output = stream_output(wanted.url)
     sealed = seal_url(context.sealer, recording.id, output.id, wanted.url)
     recording = await run_in_threadpool(

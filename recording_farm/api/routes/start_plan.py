@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from recording_farm.api.auth import caller_of, organization_of
-from recording_farm.api.context import Context, context_of
+from recording_farm.api.context import context_of
 from recording_farm.api.meeting.tokens import recorder_address
 from recording_farm.api.routes.start_request import StartRequest, read_start
 from recording_farm.api.rules import (
@@ -89,10 +89,10 @@ async def plan_start(request: Request) -> StartPlan:
     quota = await run_in_threadpool(context.quotas.of, organization_of(request))
     _check_priority(quota, asked)
     check_max_seconds(context, asked.wanted.max_seconds, asked.field("max_seconds"))
-    await check_page(context, asked.page, asked.page_field)
+    await check_page(request, asked.page, asked.page_field)
     _check_duplicate_names(asked.sent)
     _check_nothing_is_ignored(context.settings, asked)
-    await _check_webhooks(context, asked.wanted)
+    await _check_webhooks(request, asked.wanted)
     destinations = await _destinations(request, asked)
     recording = _recording(request, asked, destinations)
     return StartPlan(
@@ -127,9 +127,9 @@ def _check_nothing_is_ignored(settings: Settings, asked: StartRequest) -> None:
             raise InvalidRequestError(f'"{name}": has no effect with this page and page_contract {contract}')
 
 
-async def _check_webhooks(context: Context, wanted: StartRecording) -> None:
+async def _check_webhooks(request: Request, wanted: StartRecording) -> None:
     await asyncio.gather(
-        *(check_address(context, url, f'"webhooks.{number}"') for number, url in enumerate(wanted.webhooks))
+        *(check_address(request, url, f'"webhooks.{number}"') for number, url in enumerate(wanted.webhooks))
     )
 
 
@@ -158,15 +158,15 @@ async def _destinations(request: Request, asked: StartRequest) -> _Destinations:
     if wanted.storage_config is not None:
         field = asked.field("storage_config")
         target = await resolve_storage(context, organization_of(request), wanted.storage_config, field)
-        await check_storage(context, target, field)
+        await check_storage(request, target, field)
     elif not keep_copy:
         raise InvalidRequestError(
             '"realtimekit_bucket_config": enabled false needs a storage_config, or no file would be kept'
         )
-    return _Destinations(keep_copy, target, await _streams(context, wanted))
+    return _Destinations(keep_copy, target, await _streams(request, wanted))
 
 
-async def _streams(context: Context, wanted: StartRecording) -> dict[Output, str | None]:
+async def _streams(request: Request, wanted: StartRecording) -> dict[Output, str | None]:
     urls = [
         (name, config.rtmp_url)
         for name in ("rtmp_out_config", "live_streaming_config")
@@ -181,7 +181,7 @@ async def _streams(context: Context, wanted: StartRecording) -> dict[Output, str
     if urls or has_hls:
         check_is_streamable(wanted.video_config.codec, f'"{urls[0][0] if urls else "outputs"}"')
     for name, url in urls:
-        await check_output_address(context, url, f'"{name}"')
+        await check_output_address(request, url, f'"{name}"')
     streams: dict[Output, str | None] = {
         stream_output(url): url for url in dict.fromkeys(dict(urls).values())
     }

@@ -15,7 +15,12 @@ from recording_farm.api.routes.common import answer
 from recording_farm.api.routes.start_plan import StartPlan, plan_start
 from recording_farm.api.schema.requests import StartHeaders, StartRecording
 from recording_farm.api.schema.responses import RecordingObject
-from recording_farm.farm.errors import AddressRefusedError, InvalidRequestError, RedisUnavailableError
+from recording_farm.farm.errors import (
+    AddressRefusedError,
+    InvalidRequestError,
+    NameNotResolvedError,
+    RedisUnavailableError,
+)
 from recording_farm.farm.pages.watermark import draw, fetch
 from recording_farm.farm.queues.recordings import enqueue_recording
 from recording_farm.farm.recording.model import Recording, Watermark
@@ -66,12 +71,15 @@ async def _start_with_watermark(context: Context, plan: StartPlan, mark: Waterma
 
 
 async def _drawn(context: Context, mark: Watermark, recording: Recording) -> bytes:
-    """The watermark as drawn into the video. Raises AddressRefusedError, InvalidRequestError."""
+    """The watermark as drawn into the video.
+
+    Raises AddressRefusedError, InvalidRequestError, NameNotResolvedError.
+    """
     try:
-        content = await fetch(mark.url, context.settings.address_rule)
+        content = await fetch(mark.url, context.settings.address_rule, requester=recording.organization_id)
         async with context.drawings:
             return await draw(content, mark, recording.width, recording.height)
-    except (InvalidRequestError, AddressRefusedError) as error:
+    except (InvalidRequestError, AddressRefusedError, NameNotResolvedError) as error:
         raise type(error)(f'"video_config.watermark": {error.message}') from None
 
 

@@ -58,7 +58,7 @@ async def _put(request: Request) -> Response:
     context = context_of(request)
     name = _name(request)
     wanted = await read_request(request, PutStoragePreset)
-    await check_storage(context, wanted.storage_config, '"storage_config"')
+    await check_storage(request, wanted.storage_config, '"storage_config"')
     presets = context.storage_presets
     await run_in_threadpool(presets.put, organization_id, name, wanted.storage_config)
     return success(_object(name, await run_in_threadpool(presets.shown, organization_id, name)))

@@ -38,7 +38,7 @@ async def _upload(request: Request) -> Response:
     if wanted.storage_config is not None:
         field = '"storage_config"'
         target = await resolve_storage(context, organization_id, wanted.storage_config, field)
-        await check_storage(context, target, field)
+        await check_storage(request, target, field)
     if not recording.files:
         await run_in_threadpool(_give_new_keys, context, recording, target)
         return success(await answer_with(context, await find_recording(request)))

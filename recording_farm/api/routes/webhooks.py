@@ -62,7 +62,7 @@ async def _create(request: Request) -> Response:
     organization_id = organization_of(request)
     context = context_of(request)
     wanted = await read_request(request, CreateWebhook)
-    await check_address(context, wanted.url, '"url"')
+    await check_address(request, wanted.url, '"url"')
     webhook = await run_in_threadpool(
         context.webhooks.create,
         organization_id,
@@ -95,7 +95,7 @@ async def _edit(request: Request) -> Response:
 async def _change(request: Request, organization_id: str, fields: dict[str, object]) -> Response:
     context = context_of(request)
     if isinstance(url := fields.get("url"), str):
-        await check_address(context, url, '"url"')
+        await check_address(request, url, '"url"')
     if isinstance(events := fields.get("events"), list):
         fields["events"] = _unique(events)
     webhook = await run_in_threadpool(context.webhooks.change, organization_id, _id(request), **fields)

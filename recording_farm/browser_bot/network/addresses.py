@@ -5,6 +5,7 @@ that resolve differently later), the webhooks to each delivery. Hosts are parsed
 `browser_bot.network.host_names`.
 """
 
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from ipaddress import (
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from recording_farm.browser_bot.errors import BrowserBotError
-from recording_farm.browser_bot.network.dns import RESOLVE_SECONDS, resolve
+from recording_farm.browser_bot.network.dns import RESOLVE_SECONDS, DnsAnswer, look_up
 from recording_farm.browser_bot.network.host_names import (
     HostError,
     IpAddress,
@@ -26,6 +27,8 @@ from recording_farm.browser_bot.network.host_names import (
     normalize_host,
     parse_address,
 )
+
+logger = logging.getLogger(__name__)
 
 IpNetwork = IPv4Network | IPv6Network
 
@@ -75,6 +78,10 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 class AddressError(BrowserBotError):
     """A URL leads to an address that must not be opened; the message is for clients."""
+
+
+class UnresolvedNameError(AddressError):
+    """A host name was not resolved in time, so nobody knows whether its addresses are allowed."""
 
 
 @dataclass(frozen=True)
@@ -139,50 +146,78 @@ def _is_public(ip: IpAddress) -> bool:
     return ip.is_global and ip in _GLOBAL_V6 and not any(ip in network for network in _REFUSED_V6)
 
 
-async def check_url(url: str, rule: AddressRule, always_allowed: Iterable[str] = ()) -> None:
-    """Raise AddressError if the browser must not open `url`.
+async def check_url(
+    url: str, rule: AddressRule, always_allowed: Iterable[str] = (), requester: object = None
+) -> None:
+    """Raise AddressError if the browser must not open `url`, UnresolvedNameError if nobody knows in time.
 
     `always_allowed` are URL prefixes (origin and path) without a check, such as
-    `http://127.0.0.1:8000/meet/`. A name that does not resolve in time passes; opening the page reports it.
+    `http://127.0.0.1:8000/meet/`. A name that does not exist passes; opening the page reports it.
     """
     parts = _parse(url)
     if any(_is_under(parts, _parse(allowed)) for allowed in always_allowed):
         return
-    await resolve_host(_host(parts), _port(parts), rule, CHECK_SECONDS)
+    await check_host(_host(parts), rule, requester)
 
 
-async def resolve_url(url: str, rule: AddressRule, seconds: float = RESOLVE_SECONDS) -> Destination:
+async def check_host(host: str, rule: AddressRule, requester: object = None) -> None:
+    """Check a host (see `browser_bot.network.host_names`) like `check_url`."""
+    host = _normalized(host)
+    if rule.allow_all:
+        return
+    answer = await _look_up(host, CHECK_SECONDS, requester)
+    _check(host, answer.addresses, rule)
+    if not answer.addresses and not answer.is_final:
+        raise UnresolvedNameError(f"the host name {host} was not resolved in time; try again")
+
+
+async def resolve_url(
+    url: str, rule: AddressRule, seconds: float = RESOLVE_SECONDS, requester: object = None
+) -> Destination:
     """Resolve the host of `url`. Connect to one of the addresses; a second lookup may return others.
 
     There are no addresses if the lookup takes longer than `seconds`. Raises AddressError if the rule forbids
     any of them.
     """
     parts = _parse(url)
-    return await resolve_host(_host(parts), _port(parts), rule, seconds)
+    return await resolve_host(_host(parts), _port(parts), rule, seconds, requester)
 
 
 async def resolve_host(
-    host: str, port: int, rule: AddressRule, seconds: float = RESOLVE_SECONDS
+    host: str, port: int, rule: AddressRule, seconds: float = RESOLVE_SECONDS, requester: object = None
 ) -> Destination:
     """Resolve a host (see `browser_bot.network.host_names`) and a port like `resolve_url`.
 
     Raises AddressError if the host is invalid or the rule forbids any of its addresses.
     """
-    try:
-        host = normalize_host(host)
-    except HostError as error:
-        raise AddressError(str(error)) from None
-    addresses = await lookup_addresses(host, seconds)
-    for ip in addresses:
-        if not rule.is_allowed(ip):
-            raise AddressError(refusal_message(host, ip))
+    host = _normalized(host)
+    addresses = await lookup_addresses(host, seconds, requester)
+    _check(host, addresses, rule)
     return Destination(host, port, addresses)
 
 
+def _normalized(host: str) -> str:
+    try:
+        return normalize_host(host)
+    except HostError as error:
+        raise AddressError(str(error)) from None
+
+
+def _check(host: str, addresses: Iterable[IpAddress], rule: AddressRule) -> None:
+    for ip in addresses:
+        if not rule.is_allowed(ip):
+            raise AddressError(refusal_message(host, ip))
+
+
 def refusal_message(host: str, ip: IpAddress) -> str:
-    """Return the error message for a host with an address that the rule forbids."""
-    private = f"{host} has the private address {ip}" if host != str(ip) else f"{ip} is a private address"
-    return f"{private}; allow it with FARM_ALLOW_PRIVATE_ADDRESSES"
+    """Return the error message for a host with an address that the rule forbids.
+
+    It goes to strangers, so it does not tell the address of a name; the log does.
+    """
+    if host == str(ip):
+        return f"{ip} is a private address; allow it with FARM_ALLOW_PRIVATE_ADDRESSES"
+    logger.info("%s has the address %s, which is not allowed", host, ip)
+    return f"{host} has a private address; allow it with FARM_ALLOW_PRIVATE_ADDRESSES"
 
 
 def _parse(url: str) -> SplitResult:
@@ -259,10 +294,14 @@ async def lookup_addresses(
 
     `browser_bot.network.dns` limits the concurrent lookups of each `requester`.
     """
+    return (await _look_up(host, seconds, requester)).addresses
+
+
+async def _look_up(host: str, seconds: float, requester: object) -> DnsAnswer:
     literal = parse_address(host)
     if literal is not None:
-        return (literal,)
+        return DnsAnswer((literal,), is_final=True)
     if host == "localhost" or host.endswith(".localhost"):
         # Browsers do not look these up.
-        return IPv4Address("127.0.0.1"), IPv6Address("::1")
-    return await resolve(host, seconds, requester)
+        return DnsAnswer((IPv4Address("127.0.0.1"), IPv6Address("::1")), is_final=True)
+    return await look_up(host, seconds, requester)

@@ -150,7 +150,8 @@ class Gateway:
             refused = [ip for ip in addresses if not self._rule.is_allowed(ip)]
             if refused:
                 # A worker on another machine than the API does not reach the built-in meeting at 127.0.0.1.
-                hint = "; for the built-in meeting, set FARM_MEETING_URL" if refused[0].is_loopback else ""
+                is_local = host == "localhost" or (host == str(refused[0]) and refused[0].is_loopback)
+                hint = "; for the built-in meeting, set FARM_MEETING_URL" if is_local else ""
                 raise _GatewayError(403, refusal_message(host, refused[0]) + hint)
         reason = ""
         for ip in addresses:

@@ -8,9 +8,14 @@ from urllib.parse import urljoin
 
 import httpx
 
-from recording_farm.browser_bot.network.addresses import AddressError, AddressRule
+from recording_farm.browser_bot.network.addresses import (
+    AddressError,
+    AddressRule,
+    UnresolvedNameError,
+    check_url,
+)
 from recording_farm.browser_bot.stage.programs import child_environment
-from recording_farm.farm.errors import AddressRefusedError, InvalidRequestError
+from recording_farm.farm.errors import AddressRefusedError, InvalidRequestError, NameNotResolvedError
 from recording_farm.farm.recording.model import Corner, Watermark
 from recording_farm.farm.safe_http import CheckedHttp
 
@@ -23,13 +28,17 @@ MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
-async def fetch(url: str, rule: AddressRule, seconds: float = FETCH_SECONDS) -> bytes:
-    """Fetch the file at `url`. Raises AddressRefusedError or InvalidRequestError."""
+async def fetch(
+    url: str, rule: AddressRule, seconds: float = FETCH_SECONDS, requester: object = None
+) -> bytes:
+    """Fetch the file at `url`. Raises AddressRefusedError, InvalidRequestError or NameNotResolvedError."""
     try:
         async with asyncio.timeout(seconds), CheckedHttp(rule, seconds) as http:
-            return await _fetch(http, url)
+            return await _fetch(http, url, rule, requester)
     except TimeoutError:
         raise InvalidRequestError(f"the watermark did not load within {seconds:g} s") from None
+    except UnresolvedNameError as error:
+        raise NameNotResolvedError(f"the watermark cannot be fetched: {error}") from None
     except AddressError as error:
         raise AddressRefusedError(f"the watermark cannot be fetched: {error}") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
@@ -38,9 +47,10 @@ async def fetch(url: str, rule: AddressRule, seconds: float = FETCH_SECONDS) -> 
         ) from None
 
 
-async def _fetch(http: CheckedHttp, url: str) -> bytes:
+async def _fetch(http: CheckedHttp, url: str, rule: AddressRule, requester: object) -> bytes:
     for _ in range(MAX_REDIRECTS + 1):
-        async with http.answer("GET", url, {"User-Agent": "Recording-Farm"}) as answer:
+        await check_url(url, rule, requester=requester)
+        async with http.answer("GET", url, {"User-Agent": "Recording-Farm"}, requester=requester) as answer:
             if answer.status_code in _REDIRECTS and "location" in answer.headers:
                 url = urljoin(url, answer.headers["location"])
                 continue

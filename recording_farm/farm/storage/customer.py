@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
-from recording_farm.browser_bot.network.addresses import AddressError, AddressRule, check_url
+from recording_farm.browser_bot.network.addresses import (
+    AddressError,
+    AddressRule,
+    UnresolvedNameError,
+    check_url,
+)
 from recording_farm.browser_bot.network.host_names import in_url
-from recording_farm.farm.errors import AddressRefusedError
+from recording_farm.farm.errors import AddressRefusedError, NameNotResolvedError
 from recording_farm.farm.storage.backend import Checkpoint, CustomerBackend, StorageError, StoredObject
 from recording_farm.farm.storage.backends.allowed_addresses import only_allowed_addresses
 from recording_farm.farm.storage.targets import (
@@ -101,8 +106,10 @@ def open_backend(
         return CustomerStorage(_backend(target, host_key, connect_timeout, read_timeout, tries), rule)
 
 
-async def check_target_address(target: Target, rule: AddressRule) -> None:
+async def check_target_address(target: Target, rule: AddressRule, requester: object = None) -> None:
     """Raise AddressRefusedError when the address of `target` is forbidden by `rule`.
+
+    Raises NameNotResolvedError when its name is not resolved in time, within the share of `requester`.
 
     This gives the customer early feedback. The security check is the one at each connection.
     """
@@ -110,7 +117,9 @@ async def check_target_address(target: Target, rule: AddressRule) -> None:
     if endpoint is None or rule.allow_all:
         return
     try:
-        await check_url(endpoint, rule)
+        await check_url(endpoint, rule, requester=requester)
+    except UnresolvedNameError as error:
+        raise NameNotResolvedError(str(error)) from None
     except AddressError as error:
         raise AddressRefusedError(str(error)) from None
 

@@ -81,13 +81,15 @@ class Poster:
         """Close the connections."""
         await self._http.__aexit__()
 
-    async def post(self, url: str, body: bytes, headers: dict[str, str]) -> Answer:
-        """Send `body`; the answer has the error, if any."""
+    async def post(
+        self, url: str, body: bytes, headers: dict[str, str], organization_id: str | None = None
+    ) -> Answer:
+        """Send `body` for an organization; the answer has the error, if any."""
         answer = Answer()
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._seconds):
-                await self._post(url, body, headers, answer)
+                await self._post(url, body, headers, answer, organization_id)
         except TimeoutError:
             _fail(answer, f"no answer within {self._seconds:g} s")
         except AddressError as error:
@@ -99,9 +101,11 @@ class Poster:
             answer.error = _refusal(answer.status)
         return answer
 
-    async def _post(self, url: str, body: bytes, headers: dict[str, str], answer: Answer) -> None:
+    async def _post(
+        self, url: str, body: bytes, headers: dict[str, str], answer: Answer, organization_id: str | None
+    ) -> None:
         about = {"User-Agent": "Recording-Farm-Webhooks", "Content-Type": "application/json"}
-        async with self._http.answer("POST", url, about | headers, body) as response:
+        async with self._http.answer("POST", url, about | headers, body, organization_id) as response:
             answer.status = response.status_code
             answer.retry_after = retry_after(response.headers)
             await _read(response, answer)

@@ -211,7 +211,7 @@ class Sender:
             body=delivery.body,
             present=began,
         )
-        answer = await poster.post(target.url, delivery.body.encode(), headers)
+        answer = await poster.post(target.url, delivery.body.encode(), headers, delivery.organization_id)
         if answer.is_gone:
             answer.error = await self._do(self._stop_sending, delivery, target, began)
         wait = seconds_until_next(answer, head, self._settings.webhook_intervals)

@@ -164,7 +164,7 @@ async def test_name_that_does_not_exist_should_be_reported_as_such() -> None:
 
 
 async def test_names_of_this_machine_should_need_no_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recording_farm.browser_bot.network.addresses.resolve", None)
+    monkeypatch.setattr("recording_farm.browser_bot.network.addresses.look_up", None)
     for host in ("localhost", "room.localhost"):
         assert [str(address) for address in await lookup_addresses(host)] == ["127.0.0.1", "::1"]
     assert [str(address) for address in await lookup_addresses("::1")] == ["::1"]

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from recording_farm.browser_bot.network.addresses import AddressRule, parse_address_rule
-from recording_farm.browser_bot.network.host_names import IpAddress
+from recording_farm.browser_bot.network.dns import DnsAnswer
 from recording_farm.farm.webhooks.request import Answer, Poster, retry_after
 
 LOOPBACK = parse_address_rule("127.0.0.0/8")
@@ -61,11 +61,11 @@ def resolving_to(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[s
     """Have names resolve to `answers`, one after another; returns the names that are asked for."""
     asked: list[str] = []
 
-    async def resolve(host: str, *_: object) -> tuple[IpAddress, ...]:
+    async def look_up(host: str, *_: object) -> DnsAnswer:
         asked.append(host)
-        return tuple(ip_address(address) for address in answers[len(asked) - 1])
+        return DnsAnswer(tuple(ip_address(address) for address in answers[len(asked) - 1]), is_final=True)
 
-    monkeypatch.setattr("recording_farm.browser_bot.network.addresses.resolve", resolve)
+    monkeypatch.setattr("recording_farm.browser_bot.network.addresses.look_up", look_up)
     return asked
 
 
@@ -96,7 +96,7 @@ async def test_one_bad_address_should_spoil_a_name(monkeypatch: pytest.MonkeyPat
         answer = await post(f"http://hook.test:{port}/")
     assert answer.unreachable
     assert answer.error is not None
-    assert "hook.test has the private address 10.0.0.1" in answer.error
+    assert "hook.test has a private address; allow" in answer.error
 
 
 async def test_name_without_address_should_be_an_error() -> None:

@@ -9,6 +9,7 @@ use, takes half a minute for a name without an answer, and libraries retry.
 """
 
 import errno
+import logging
 import socket
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from recording_farm.browser_bot.network.addresses import AddressRule
 from recording_farm.browser_bot.network.dns import resolve_here, unresolved_message
 from recording_farm.browser_bot.network.host_names import normalize_host, parse_address
 from recording_farm.farm.storage.backend import StorageError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -54,7 +57,9 @@ def only_allowed_addresses(rule: AddressRule | None) -> Iterator[None]:
             if guard.unresolved is not None and isinstance(error, StorageError):
                 raise StorageError("unreachable", guard.unresolved) from error
             raise
-        text = f"{guard.forbidden} is a private address; allow it with FARM_ALLOW_PRIVATE_ADDRESSES"
+        logger.info("the storage has the address %s, which is not allowed", guard.forbidden)
+        # A customer knows the host of the storage, but must not learn its address from the farm.
+        text = "the storage has a private address; allow it with FARM_ALLOW_PRIVATE_ADDRESSES"
         raise StorageError("address_refused", text, lasting=True) from error
     finally:
         _guard.reset(token)
