@@ -23,7 +23,7 @@ def closings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     parts = AsyncExitStack()
     parts.push_async_callback(close)
-    stage = OpenedStage(StageNeeds(320, 180, 30), cast(Stage, None), None, parts)
+    stage = OpenedStage(StageNeeds(320, 180, 30), cast(Stage, None), parts)
     monkeypatch.setattr(warm_stage, "_ready", (asyncio.Runner(), stage))
     return closings
 

@@ -125,7 +125,7 @@ def test_warm_stage_should_be_closed_when_its_recording_was_stopped_before(
     closed: list[bool] = []
     parts = AsyncExitStack()
     parts.callback(closed.append, True)
-    stage = OpenedStage(StageNeeds(320, 180, 30), cast(Stage, None), None, parts)
+    stage = OpenedStage(StageNeeds(320, 180, 30), cast(Stage, None), parts)
     monkeypatch.setattr(warm_stage, "_ready", (asyncio.Runner(), stage))
     assert worker.perform_job(job, queue, worker.prepare_execution(job))
     assert closed == [True]
