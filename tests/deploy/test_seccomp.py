@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from recording_farm.browser_bot.network import enter_namespace
 from testkit.deploy import seccomp
 
 PROFILE = Path(__file__).parents[2] / "deploy" / "seccomp.json"
@@ -120,6 +121,12 @@ def test_what_reaches_the_kernel_should_be_denied(place: Path, call: str) -> Non
 
 def test_user_namespaces_should_be_allowed(place: Path) -> None:
     done = run(place, *AS_NOBODY, *loader(place), *MAKE_NAMESPACE)
+    assert done.returncode == 0, done.stderr
+
+
+def test_stage_should_have_its_network_namespace(place: Path) -> None:
+    entrance = shutil.copy(enter_namespace.__file__, place)
+    done = run(place, *AS_NOBODY, *loader(place), "/usr/bin/python3", "-I", "-S", entrance, "--check")
     assert done.returncode == 0, done.stderr
 
 

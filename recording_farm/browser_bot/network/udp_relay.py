@@ -46,6 +46,9 @@ CONSENT_SECONDS: Final = 30.0
 IDLE_SECONDS: Final = 180.0
 """A port is closed after this time without packets; RFC 4787 wants two minutes at least."""
 
+MIN_SAME_PORT: Final = 1024
+"""Ports below belong to the machine's services and are never taken, not even by a farm of root's."""
+
 MAX_PORTS: Final = 128
 """Ports of one version of IP; the one that was idle longest is closed for the next."""
 
@@ -56,6 +59,9 @@ PACKETS_PER_SECOND: Final = 4000
 """Limit of packets from the browser. A page with camera and microphone sends some hundred."""
 
 MAX_DECISIONS: Final = 4096
+MAX_TOLD: Final = 20
+"""Refused addresses of each version of IP that the log names; a page may try any number."""
+
 MAX_LOOKUPS: Final = 8
 """Names that are looked up at the same time; queries beyond wait."""
 
@@ -102,6 +108,7 @@ class Decisions:
         self._rule = rule
         self._own = own
         self._texts: OrderedDict[bytes, tuple[str, bool]] = OrderedDict()
+        self._told = 0
 
     def of(self, packed: bytes) -> tuple[str, bool]:
         """Return an address as text, and whether the rule allows it."""
@@ -110,6 +117,9 @@ class Decisions:
             ip = ip_address(packed)
             known = str(ip), packed != self._own and is_unicast(ip) and self._rule.is_allowed(ip)
             self._texts[packed] = known
+            if not known[1] and is_unicast(ip) and self._told < MAX_TOLD:
+                self._told += 1
+                print(f"no packets to {ip}, which is not a public address", flush=True)
             if len(self._texts) > MAX_DECISIONS:
                 self._texts.popitem(last=False)
         return known
@@ -212,7 +222,7 @@ class Side:
             outside.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         outside.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         try:
-            outside.bind(("", number))
+            outside.bind(("", number if number >= MIN_SAME_PORT else 0))
         except OSError:  # another stage or program has it
             outside.bind(("", 0))
         port = self._ports[number] = Port(number, outside, present)

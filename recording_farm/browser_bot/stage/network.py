@@ -28,6 +28,9 @@ from recording_farm.browser_bot.stage.programs import Program, start_program
 logger = logging.getLogger(__name__)
 
 CHECK_TIMEOUT: Final = 10.0
+MAX_TOLD: Final = 5
+"""Lines of the relay's log that the recorder's gets: pages often name their users' private addresses."""
+
 RELAY_MODULE: Final = "recording_farm.browser_bot.network.udp_relay"
 SOCKET: Final = "network.sock"
 
@@ -136,6 +139,8 @@ class IsolatedNetwork(StageNetwork):
             finally:
                 admitting.cancel()
                 await asyncio.gather(admitting, return_exceptions=True)
+                if self.relay is not None and (refused := self.relay.log_tail(MAX_TOLD)):
+                    logger.info("WebRTC: %s (FARM_ALLOW_PRIVATE_ADDRESSES)", refused.replace("\n", "; "))
 
     async def _admit(self, door: socket.socket, directory: Path, parts: AsyncExitStack) -> None:
         """Take the namespace's sockets, and start gateway and relay on them."""

@@ -30,6 +30,7 @@ import redis
 from rq import Queue
 
 from recording_farm.browser_bot.stage.browser import warn_if_root
+from recording_farm.browser_bot.stage.network import effective_policy
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import Outage, probe, refuse_eviction
@@ -132,6 +133,7 @@ def run_worker(settings: Settings) -> None:
     if settings.node_port is not None:
         require_free_port("FARM_NODE", settings.node_host, settings.node_port)
     warn_if_root()  # here once, and not in each slot
+    effective_policy(settings.webrtc_udp)  # it checks the machine, and warns, once too
     refuse_eviction(settings.redis_address)
     with connect(settings.redis_address) as client:
         _wait_until_usable(client)

@@ -92,6 +92,22 @@ async (sdp) => {
   return connection.localDescription.sdp;
 }
 """
+CALL_ITSELF = """
+async () => {
+  const [one, other] = [new RTCPeerConnection(), new RTCPeerConnection()];
+  one.onicecandidate = ({ candidate }) => candidate && other.addIceCandidate(candidate);
+  other.onicecandidate = ({ candidate }) => candidate && one.addIceCandidate(candidate);
+  other.ondatachannel = ({ channel }) => channel.send("hello");
+  const said = new Promise((heard) => {
+    one.createDataChannel("").onmessage = ({ data }) => heard(data);
+  });
+  await one.setLocalDescription();
+  await other.setRemoteDescription(one.localDescription);
+  await other.setLocalDescription();
+  await one.setRemoteDescription(other.localDescription);
+  return await said;
+}
+"""
 GATHERED = """
 globalThis.gathered = (connection) => new Promise((done) => {
   const look = () => connection.iceGatheringState === "complete" && done();
@@ -159,6 +175,15 @@ async def test_peer_that_connects_first_should_be_connected(isolated: Stage, sit
             assert await ours.evaluate(connected, sdp) == "hello"
     finally:
         await browser.close()
+
+
+@needs_namespaces
+@pytest.mark.asyncio(loop_scope="module")
+async def test_page_should_be_able_to_call_itself(isolated: Stage, site: Site) -> None:
+    page = isolated.browser.page
+    await page.goto(site.add("/itself", f"<script>{GATHERED}</script>"))
+    async with asyncio.timeout(20):
+        assert await page.evaluate(CALL_ITSELF) == "hello"
 
 
 @pytest.mark.asyncio(loop_scope="module")
