@@ -69,7 +69,9 @@ MAX_QUEUED_LOOKUPS: Final = 64
 MAX_BATCH: Final = 64
 """Packets of one socket that are forwarded before another socket has its turn."""
 
-MAX_PACKET: Final = 65_535
+MAX_PACKET: Final = 16_384
+"""The longest packet (bytes). Those of WebRTC are not longer than an Ethernet frame."""
+
 _BUFFER: Final = 1 << 20
 _SWEEP_SECONDS: Final = 10.0
 _IP_PKTINFO: Final = 8

@@ -27,7 +27,7 @@ from recording_farm.browser_bot.stage.programs import Program, start_program
 
 logger = logging.getLogger(__name__)
 
-CHECK_TIMEOUT: Final = 10.0
+CHECK_TIMEOUT: Final = 20.0
 MAX_TOLD: Final = 5
 """Lines of the relay's log that the recorder's gets: pages often name their users' private addresses."""
 
@@ -47,35 +47,43 @@ LOOPBACK_PEERS: Final = "--allow-loopback-in-peer-connection"
 PROXY: Final = f"http://127.0.0.1:{enter_namespace.PROXY_PORT}"
 
 
-@cache
+_checked: list[str | None] = []
+"""The result of the check, once there is one; forked processes inherit it."""
+
+
 def namespace_problem() -> str | None:
     """Return why stages cannot have network namespaces of their own here; None if they can.
 
-    Blocks for some 0.1 s, the first time.
+    Blocks for some 0.1 s until a check had a result; one that a busy machine did not finish is made again.
     """
+    if _checked:
+        return _checked[0]
     try:
-        subprocess.run(
-            [*_ENTRANCE, "--check"], check=True, capture_output=True, timeout=CHECK_TIMEOUT, env={}
-        )
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"the check ended with {error.returncode}"
+        done = subprocess.run([*_ENTRANCE, "--check"], capture_output=True, timeout=CHECK_TIMEOUT, env={})
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    return None
+    lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"ended with {done.returncode}"]
+    _checked.append(lines[-1] if done.returncode else None)
+    return _checked[0]
+
+
+def effective_policy(udp: UdpPolicy) -> UdpPolicy:
+    """Return the policy that this machine can hold; log a warning if it is another one."""
+    problem = namespace_problem() if udp is UdpPolicy.FILTERED else None
+    if problem is None:
+        return udp
+    _warn(problem)
+    return UdpPolicy.OFF
 
 
 @cache
-def effective_policy(udp: UdpPolicy) -> UdpPolicy:
-    """Return the policy that this machine can hold; log a warning, once, if it is another one."""
-    if udp is not UdpPolicy.FILTERED or namespace_problem() is None:
-        return udp
+def _warn(problem: str) -> None:
+    """Log, once, that UDP is off."""
     logger.warning(
         "WebRTC's UDP is off, so most meetings have no audio and video: this machine cannot filter it (%s); "
         "allow user namespaces, or set FARM_WEBRTC_UDP",
-        namespace_problem(),
+        problem,
     )
-    return UdpPolicy.OFF
 
 
 class StageNetwork:
@@ -200,7 +208,8 @@ async def start_relay(
         "UDP relay",
         [sys.executable, "-P", "-m", RELAY_MODULE, str(rule), stun, *map(str, descriptors)],
         log=directory / "udp-relay.log",
-        env={},
+        # By its name, the cleanup of orphaned stages finds the program.
+        env={"HOME": str(directory)},
         pass_fds=descriptors,
     )
 
@@ -214,11 +223,10 @@ async def open_network(
     Besides, they may open http URLs that start with one of `always_allowed` (origin and path). Raises OSError
     if the gateway does not start.
     """
-    problem = await asyncio.to_thread(namespace_problem) if udp is not UdpPolicy.OPEN else "open"
-    udp = effective_policy(udp)
-    if problem is None:
+    if udp is not UdpPolicy.OPEN and await asyncio.to_thread(namespace_problem) is None:
         yield IsolatedNetwork(rule, always_allowed, udp)
         return
+    udp = effective_policy(udp)
     switches = NO_DIRECT_UDP if udp is UdpPolicy.OFF else (LOOPBACK_PEERS,)
     async with open_gateway(rule, always_allowed) as (gateway, proxy):
         yield StageNetwork(gateway, proxy, switches)

@@ -21,7 +21,7 @@ from recording_farm.browser_bot.stage.network import (
     LOOPBACK_PEERS,
     NO_DIRECT_UDP,
     IsolatedNetwork,
-    effective_policy,
+    _warn,
     namespace_problem,
     open_network,
 )
@@ -191,7 +191,7 @@ async def test_switch_should_keep_udp_off_where_there_are_no_namespaces(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(network_module, "namespace_problem", lambda: "unshare: Operation not permitted")
-    effective_policy.cache_clear()
+    _warn.cache_clear()
     try:
         async with (
             open_network(parse_address_rule("all"), [site.url()]) as network,
@@ -207,7 +207,7 @@ async def test_switch_should_keep_udp_off_where_there_are_no_namespaces(
                     with pytest.raises(BlockingIOError):
                         each.udp.recv(2000)
     finally:
-        effective_policy.cache_clear()
+        _warn.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -229,13 +229,9 @@ async def test_policy_should_choose_how_udp_is_kept(
     isolates: bool,
 ) -> None:
     monkeypatch.setattr(network_module, "namespace_problem", lambda: problem)
-    effective_policy.cache_clear()
-    try:
-        async with open_network(AddressRule(), (), udp) as network:
-            assert tuple(network.switches) == switches
-            assert isinstance(network, IsolatedNetwork) is isolates
-    finally:
-        effective_policy.cache_clear()
+    async with open_network(AddressRule(), (), udp) as network:
+        assert tuple(network.switches) == switches
+        assert isinstance(network, IsolatedNetwork) is isolates
 
 
 async def test_only_the_built_in_meeting_should_be_told_the_stun_server() -> None:

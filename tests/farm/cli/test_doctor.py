@@ -369,3 +369,24 @@ def test_takes_on_a_plain_disk_should_be_reported_where_the_store_is_encrypted(
 
     monkeypatch.setattr(doctor, "is_encrypted", lambda _: True)
     assert found("takes at rest").status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem", "status", "words"),
+    [
+        ("filtered", None, "ok", "public addresses and FARM_ALLOW_PRIVATE_ADDRESSES only"),
+        ("filtered", "unshare: Operation not permitted", "warning", "UDP of pages is off"),
+        ("off", None, "ok", "is off"),
+        ("off", "unshare: Operation not permitted", "ok", "by Chromium's own switch"),
+        ("open", None, "warning", "private ones too"),
+    ],
+)
+def test_where_pages_send_udp_should_be_told(
+    monkeypatch: pytest.MonkeyPatch, setting: str, problem: str | None, status: str, words: str
+) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", [each for each in doctor.CHECKS if each[0] == "webrtc"])
+    monkeypatch.setattr(doctor, "namespace_problem", lambda: problem)
+    monkeypatch.setenv("FARM_WEBRTC_UDP", setting)
+    (check,) = doctor.run_checks()
+    assert check.status == status
+    assert words in check.detail
