@@ -83,6 +83,12 @@ _NO_LINK: Final = bytes(4)
 Peer = tuple[bytes, int]
 """Packed address and port."""
 
+Source = tuple[int, int, bytes]
+"""Ancillary data of a packet: the address that it seems to come from."""
+
+Sender = tuple[Peer, bool, Source]
+"""A peer, whether the rule allows it, and its address as a source."""
+
 
 class Bucket:
     """A token bucket: at most `rate` packets a second, and as many at once."""
@@ -172,9 +178,11 @@ class Side:
         self._dns = dns
         self._family = raw.family
         self._v4 = raw.family == socket.AF_INET
-        self._own = ADDRESS_V4 if self._v4 else ADDRESS_V6
-        self._decisions = Decisions(relay.rule, socket.inet_pton(self._family, self._own))
+        own = ADDRESS_V4 if self._v4 else ADDRESS_V6
+        self._decisions = Decisions(relay.rule, socket.inet_pton(self._family, own))
         self._ports: OrderedDict[int, Port] = OrderedDict()
+        self._senders: dict[tuple[str, int], Sender] = {}
+        self._to_browser = own, 0
         relay.watch(raw, self._read_raw)
         relay.watch(dns, self._read_dns)
 
@@ -240,19 +248,28 @@ class Side:
         """Read one packet of a peer. Raises BlockingIOError if there is none."""
         packet, address = port.outside.recvfrom(MAX_PACKET)
         present = time.monotonic()
-        peer = socket.inet_pton(self._family, address[0].partition("%")[0]), address[1]
-        if not self._decisions.of(peer[0])[1] and not port.heard(peer, packet, present):
+        peer, allowed, source = self._senders.get(address) or self._sender(address)
+        if not allowed and not port.heard(peer, packet, present):
             return
         port.used = present
-        self._inject(peer, port.number, packet)
+        self._inject(peer, port.number, packet, source)
 
-    def _inject(self, peer: Peer, port: int, payload: bytes) -> None:
+    def _sender(self, address: tuple[str, int]) -> Sender:
+        """Look at the sender of a packet once, and not for each of its packets."""
+        if len(self._senders) >= MAX_DECISIONS:
+            self._senders.clear()
+        peer = socket.inet_pton(self._family, address[0].partition("%")[0]), address[1]
+        known = self._senders[address] = peer, self._decisions.of(peer[0])[1], self._from(peer[0])
+        return known
+
+    def _inject(self, peer: Peer, port: int, payload: bytes, source: Source) -> None:
         """Send a packet to the browser as if it came from a peer."""
         header = _UDP.pack(peer[1], port, (8 + len(payload)) & 0xFFFF, 0)
         with suppress(OSError):
-            self._raw.sendmsg([header, payload], [self._from(peer[0])], 0, (self._own, 0))
+            self._raw.sendmsg((header, payload), (source,), 0, self._to_browser)
 
-    def _from(self, address: bytes) -> tuple[int, int, bytes]:
+    def _from(self, address: bytes) -> Source:
+        """Return the ancillary data that makes an address the sender."""
         if self._v4:
             return socket.IPPROTO_IP, _IP_PKTINFO, _V4_INFO.pack(0, address, _NO_LINK)
         return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _V6_INFO.pack(address, 0)
@@ -267,7 +284,8 @@ class Side:
         port.used = present
         assert self._relay.stun is not None
         number = port.outside.getsockname()[1]
-        self._inject(self._relay.stun, source, binding_response(packet, own, number))
+        answer = binding_response(packet, own, number)
+        self._inject(self._relay.stun, source, answer, self._from(self._relay.stun[0]))
 
     def _read_dns(self) -> None:
         """Read one query, and answer it in a thread. Raises BlockingIOError if there is none."""
