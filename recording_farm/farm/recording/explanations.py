@@ -134,6 +134,10 @@ STORAGE: Final[Mapping[str, Explanation]] = {
     "address_refused": Explanation(
         "The storage is at a private address.", "Let the operator allow it: `FARM_ALLOW_PRIVATE_ADDRESSES`."
     ),
+    "bad_answer": Explanation(
+        "The server answers more than a storage does, or what nobody asked for.",
+        "Check that `endpoint` or `host` is the storage; the farm reads 2 MiB of an answer.",
+    ),
     "bad_certificate": Explanation(
         "The server's TLS certificate is not valid.",
         "Renew it, or let the operator add its authority to `FARM_CA_FILE`.",
@@ -167,6 +171,10 @@ STORAGE: Final[Mapping[str, Explanation]] = {
     ),
     "node_lost": Explanation("The node with the files is gone.", "Bring the node back."),
     "not_found": Explanation("The file is not there.", "Upload again."),
+    "redirected": Explanation(
+        "The server redirects requests, which the farm does not follow.",
+        "Set `endpoint` to the address to which it redirects.",
+    ),
     "timed_out": Explanation("The storage did not answer in time.", "The farm tries again."),
     "too_slow": Explanation("The upload was too slow.", "The farm tries again and resumes it."),
     "unreachable": Explanation(

@@ -6,6 +6,7 @@ of a library covers, for example by sending a byte every few seconds.
 
 import asyncio
 import logging
+import resource
 import signal
 import sys
 from ipaddress import ip_network
@@ -22,6 +23,9 @@ from recording_farm.farm.storage.targets import TARGET, Target, key_of, with_sec
 
 CHECK_SECONDS: Final = 18
 """Time limit of a check, without the start of its process."""
+
+_MAX_MEMORY: Final = 2 << 30
+"""Address space of the process, in case a library finds a way around `farm.storage.backends.answers`."""
 
 _TIMEOUT_SECONDS: Final = 5.0
 """Time-out of one request of the check."""
@@ -115,6 +119,7 @@ def _result(status: int | None, answer: bytes) -> CheckResult:
 
 def _main() -> None:
     signal.alarm(CHECK_SECONDS)
+    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
     task = _Task.model_validate_json(sys.stdin.buffer.read())
     rule = None
     if task.rule is not None:

@@ -56,6 +56,7 @@ from recording_farm.farm.storage.backend import (
     pieces_of,
     slice_of,
 )
+from recording_farm.farm.storage.backends.answers import MAX_ANSWER, bounded_answers
 from recording_farm.farm.storage.backends.disk import disk_faults
 from recording_farm.farm.storage.backends.threads import each
 
@@ -102,6 +103,9 @@ _REFUSED: Final = frozenset(
     }
 )
 """Error codes for missing permissions; the credentials may still allow other operations."""
+
+_LISTED_BYTES: Final = 200
+"""Maximum size of a block in a list of blocks, which has no pages."""
 
 _MAX_AT_ONCE: Final = 5000 << 20
 """Azure's maximum size of a blob in one request (Put Blob, since version 2019-12-12)."""
@@ -163,7 +167,8 @@ class AzureBackend:
         parts = [part for part in parts_of(size, BLOCK_BYTES, MAX_BLOCKS) if part.size]
         blocks, digest = _named(source, parts)
         settings = ContentSettings(content_type=content_type, content_md5=bytearray(digest))
-        with self._explained(), self._blob(key) as blob:
+        most = MAX_ANSWER + _LISTED_BYTES * len(blocks)
+        with self._explained(most), self._blob(key) as blob:
             is_there = self._is_there(blob, blocks, settings)
             if not is_there:
                 self._put(source, blob, blocks, settings, checkpoint)
@@ -196,7 +201,7 @@ class AzureBackend:
 
     def fetch(self, key: str, target: Path) -> None:
         """See `StoreBackend`. Fetches 8 MiB ranges, four at once, and verifies the MD5 if there is one."""
-        with disk_faults(target.parent), atomic_file(target) as draft, self._explained():
+        with disk_faults(target.parent), atomic_file(target) as draft, self._explained(download=True):
             with self._blob(key) as blob, draft.open("xb") as file:
                 size, md5 = _download(blob, file)
             with draft.open("rb") as file:
@@ -381,10 +386,10 @@ class AzureBackend:
         return {str(block.id): int(block.size) for block in uncommitted}
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn errors into StorageErrors for the customer."""
+    def _explained(self, most: int = MAX_ANSWER, *, download: bool = False) -> Iterator[None]:
+        """Turn errors into StorageErrors for the customer; limit the server's answers to `most` bytes."""
         try:
-            with certificate_named():
+            with bounded_answers(most, download=download), certificate_named():
                 yield
         except HttpResponseError as error:
             raise self._explanation(error) from error

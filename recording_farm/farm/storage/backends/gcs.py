@@ -39,6 +39,7 @@ from recording_farm.farm.storage.backend import (
     is_time_out,
     pieces_of,
 )
+from recording_farm.farm.storage.backends.answers import bounded_answers
 
 logger = logging.getLogger(__name__)
 
@@ -215,9 +216,9 @@ class GcsBackend:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn errors into StorageErrors for the customer."""
+        """Turn errors into StorageErrors for the customer; limit the server's answers."""
         try:
-            with certificate_named():
+            with bounded_answers(), certificate_named():
                 yield
         except InvalidResponse as error:
             raise self._explanation(error.response.status_code) from error

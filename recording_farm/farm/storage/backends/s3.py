@@ -47,6 +47,7 @@ from recording_farm.farm.storage.backend import (
     left_behind,
     parts_of,
 )
+from recording_farm.farm.storage.backends.answers import bounded_answers
 from recording_farm.farm.storage.backends.disk import disk_faults
 from recording_farm.farm.storage.backends.etags import can_be_of
 from recording_farm.farm.storage.backends.threads import each
@@ -191,7 +192,7 @@ class S3Backend:
     def fetch(self, key: str, target: Path) -> None:
         """See `StoreBackend`. The checksum is the MD5 in the object's ETag; with KMS there is none."""
         where = {"Bucket": self._bucket.bucket, "Key": key}
-        with disk_faults(target.parent), atomic_file(target) as draft, self._explained():
+        with disk_faults(target.parent), atomic_file(target) as draft, self._explained(download=True):
             answer = self._client.get_object(**where)
             with closing(answer["Body"]) as body, draft.open("xb") as file:
                 shutil.copyfileobj(body, file, _READ_BYTES)
@@ -342,9 +343,11 @@ class S3Backend:
             pages = self._client.get_paginator("list_parts").paginate(
                 Bucket=self._bucket.bucket, Key=key, UploadId=state["upload_id"]
             )
-            for page in pages:
+            for number, page in enumerate(pages):
                 for part in page.get("Parts", ()):
                     arrived[part["PartNumber"]] = part["Size"], _unquoted(part["ETag"])
+                if number >= MAX_PARTS or len(arrived) > MAX_PARTS:
+                    raise StorageError("bad_answer", "the server lists more parts than an upload has")
         except ClientError as error:
             if _code(error) == "NoSuchUpload":
                 return None
@@ -422,10 +425,12 @@ class S3Backend:
         return head
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn errors into StorageErrors for the customer."""
+    def _explained(self, *, download: bool = False) -> Iterator[None]:
+        """Turn errors into StorageErrors for the customer; limit the server's answers."""
+        is_aws = self._bucket.endpoint is None
         try:
-            with certificate_named():
+            # The library follows a redirect of another server than AWS's in circles.
+            with bounded_answers(download=download, redirects=is_aws), certificate_named():
                 yield
         except ClientError as error:
             raise self._explanation(error) from error
@@ -435,6 +440,9 @@ class S3Backend:
         except ReadTimeoutError as error:
             raise StorageError("timed_out", "the server did not answer in time") from error
         except (HTTPClientError, IncompleteReadError) as error:
+            if isinstance(error.__context__, RecursionError):
+                text = "the server redirects requests in circles; is the endpoint right?"
+                raise StorageError("redirected", text) from error
             if is_time_out(error):
                 raise StorageError("timed_out", "the server did not answer in time") from error
             where = self._bucket.endpoint or "AWS"

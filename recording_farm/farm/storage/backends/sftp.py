@@ -44,6 +44,7 @@ from recording_farm.farm.storage.backend import (
     key_parts,
     left_behind,
 )
+from recording_farm.farm.storage.backends.counted_socket import CountedSocket
 
 logger = logging.getLogger(__name__)
 
@@ -188,13 +189,14 @@ class SftpBackend:
         with (
             self._explained(),
             socket.create_connection(address, self._connect_timeout) as connection,
+            _counted(connection) as counted,
             paramiko.SSHClient() as client,
         ):
             # The library waits forever until the server accepts what it sends.
             milliseconds = round(self._read_timeout * 1000)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
             with _closed_after(self._connect_timeout, client):
-                sftp = self._login(client, connection)
+                sftp = self._login(client, counted)
             with sftp:
                 channel = sftp.get_channel()
                 assert channel is not None
@@ -207,7 +209,7 @@ class SftpBackend:
                         raise EOFError from error
                     raise
 
-    def _login(self, client: paramiko.SSHClient, connection: socket.socket) -> paramiko.SFTPClient:
+    def _login(self, client: paramiko.SSHClient, connection: CountedSocket) -> paramiko.SFTPClient:
         host_key = _HostKey(self._server.host_key)
         client.set_missing_host_key_policy(host_key)
         client.connect(
@@ -220,13 +222,13 @@ class SftpBackend:
             banner_timeout=self._connect_timeout,
             auth_timeout=self._connect_timeout,
             channel_timeout=self._connect_timeout,
-            sock=connection,
+            sock=connection,  # type: ignore[arg-type]  # it has what the library uses
             # Use no keys of the farm's own user.
             allow_agent=False,
             look_for_keys=False,
         )
         self.host_key = host_key.shown
-        return client.open_sftp()
+        return _sftp_of(client, connection)
 
     def _is_there(self, sftp: paramiko.SFTPClient, path: str, size: int, digest: bytes) -> bool | None:
         """Whether this file is complete on the server; None if it is not readable."""
@@ -255,6 +257,8 @@ class SftpBackend:
             raise StorageError("wrong_key", text, lasting=True) from error
         except paramiko.AuthenticationException as error:
             raise self._login_explanation(error) from error
+        except paramiko.SFTPError as error:
+            raise StorageError("bad_answer", f"{server} does not speak SFTP: {error}") from error
         except (paramiko.SSHException, EOFError) as error:
             if _is_time_out(error):
                 raise StorageError("timed_out", _TIMED_OUT) from error
@@ -280,6 +284,49 @@ class SftpBackend:
             return StorageError("unreachable", "the server closed the connection during the login")
         kind = "password" if self._private_key is None else "key"
         return StorageError("wrong_key", f"the server rejects this user name and {kind}", lasting=True)
+
+
+class _Sftp(paramiko.SFTPClient):
+    """A client that refuses packets beyond the protocol's size."""
+
+    counted: CountedSocket
+
+    def _read_all(self, n: int) -> bytes:
+        self.counted.check_packet(n)
+        data: bytes = super()._read_all(n)  # type: ignore[misc]
+        return data
+
+
+def _sftp_of(client: paramiko.SSHClient, connection: CountedSocket) -> paramiko.SFTPClient:
+    transport = client.get_transport()
+    assert transport is not None
+    packets = transport.packetizer
+    read_all = packets.read_all
+
+    def read_checked(n: int, check_rekey: bool = False) -> bytes:
+        connection.check_packet(n)
+        return read_all(n, check_rekey)
+
+    packets.read_all = read_checked  # type: ignore[method-assign]
+    channel = transport.open_session()
+    channel.invoke_subsystem("sftp")
+    connection.follow(channel)
+    sftp = type("_SftpOfConnection", (_Sftp,), {"counted": connection})(channel)
+    assert isinstance(sftp, _Sftp)
+    return sftp
+
+
+@contextmanager
+def _counted(connection: socket.socket) -> Iterator[CountedSocket]:
+    """A socket with a limit; raises StorageError when the server exceeds it."""
+    counted = CountedSocket(connection)
+    try:
+        yield counted
+    except Exception as error:
+        if counted.is_exceeded:
+            text = "the server sends more than it was asked for; is this an SFTP server?"
+            raise StorageError("bad_answer", text) from error
+        raise
 
 
 class _HostKey(paramiko.MissingHostKeyPolicy):
