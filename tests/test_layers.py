@@ -47,7 +47,8 @@ FLOORS: Final = {
     "api": (
         "__main__",
         "server",
-        "app http_protocol",
+        "app listener",
+        "http_protocol",
         "portal docs routes",
         "cors file_response",
         "operations rules key_watch",

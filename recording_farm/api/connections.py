@@ -71,10 +71,11 @@ def connections_allowed() -> int:
 class Connection:
     """One open connection. The protocol that reads it sets `check`, which may close a slow one."""
 
-    transport: asyncio.Transport
     address: str
     client: str | None
     """None for a trusted proxy."""
+    transport: asyncio.Transport | None = None
+    """None during the handshake of TLS, which has a time-out of its own."""
 
     check: Callable[[float], None] = field(default=lambda _now: None)
     unread_since: float | None = None
@@ -84,6 +85,8 @@ class Connection:
 
     def sweep(self, now: float) -> None:
         """Abort the connection of a client that does not read; let `check` judge a client that sends."""
+        if self.transport is None:
+            return
         if self.transport.is_closing():
             self._closing_since = self._closing_since or now
             if now - self._closing_since > CLOSING_SECONDS:
@@ -103,7 +106,7 @@ class Connections:
         """Allow `most` in all, and `most_of_client` of each client; 0 for no limit of the latter."""
         self._most = most
         self._most_of_client = most_of_client
-        self._proxies = tuple(ip_network(part) for part in trusted_proxies.split(",") if part)
+        self._proxies = tuple(ip_network(part.strip()) for part in trusted_proxies.split(",") if part.strip())
         self._open: set[Connection] = set()
         self._of_clients: Counter[str] = Counter()
         self._requests: Counter[str] = Counter()
@@ -112,14 +115,14 @@ class Connections:
         """How many are open."""
         return len(self._open)
 
-    def enter(self, transport: asyncio.Transport, address: str) -> Connection | Refusal:
+    def enter(self, address: str) -> Connection | Refusal:
         """Count a new connection from `address`, unless it is one too many."""
         client = None if self._is_proxy(address) else network_of(address)
         if len(self._open) >= self._most:
             return Refusal.ALL
         if client is not None and self._is_full(self._of_clients[client]):
             return Refusal.CLIENT
-        connection = Connection(transport, address, client)
+        connection = Connection(address, client)
         self._open.add(connection)
         if client is not None:
             self._of_clients[client] += 1

@@ -6,9 +6,8 @@ pipelined requests.
 """
 
 import asyncio
-import ssl
+import re
 import sys
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -20,13 +19,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame
 
-from recording_farm.api.connections import (
-    CONNECTION_STATE,
-    Connection,
-    Connections,
-    Refusal,
-    refusal_response,
-)
+from recording_farm.api.connections import CONNECTION_STATE, Connection, Connections
 from recording_farm.api.error_responses import error_response
 
 MAX_HEADER: Final = 32 << 10
@@ -50,6 +43,8 @@ MAX_FRAGMENTS: Final = 1024
 _BUFFERED_BYTES: Final = 64 << 10
 """Of a response; a client that leaves more of it unread is slow."""
 
+_ABSOLUTE_FORM: Final = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+
 _MALFORMED: Final = 400, "malformed_http", "the request is not valid HTTP"
 _TOO_LARGE: Final = (
     431,
@@ -57,71 +52,6 @@ _TOO_LARGE: Final = (
     f"the header of the request is larger than {MAX_HEADER >> 10} KiB",
 )
 _LATE: Final = 408, "request_timeout", "the request did not arrive in time"
-
-
-class Entrance(asyncio.Protocol):
-    """The first protocol of each connection: refuses it if there are too many, and starts TLS."""
-
-    def __init__(
-        self,
-        connections: Connections,
-        tls: Callable[[], ssl.SSLContext] | None,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        """`tls` returns the TLS context in force; None for plain HTTP. The others are uvicorn's."""
-        self._connections = connections
-        self._tls = tls
-        self._uvicorn = config, server_state, app_state
-        self._loop = _loop or asyncio.get_running_loop()
-        self._starting: asyncio.Task[None] | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Accept or refuse the connection."""
-        peer = transport.get_extra_info("peername")
-        connection = self._connections.enter(transport, str(peer[0]) if peer else "")
-        if isinstance(connection, Refusal):
-            if self._tls is None:
-                transport.write(_plain(refusal_response(connection)))
-                transport.close()
-            else:
-                transport.abort()
-        elif self._tls is None:
-            self._hand_over(connection, transport)
-        else:
-            transport.pause_reading()
-            self._starting = self._loop.create_task(self._start_tls(connection, transport, self._tls()))
-
-    async def _start_tls(
-        self, connection: Connection, transport: asyncio.Transport, context: ssl.SSLContext
-    ) -> None:
-        protocol = self._protocol(connection)
-        try:
-            secure = await self._loop.start_tls(
-                transport, protocol, context, server_side=True, ssl_handshake_timeout=HEADER_SECONDS
-            )
-        except (OSError, asyncio.CancelledError) as error:
-            transport.abort()
-            self._connections.leave(connection)
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            return
-        if secure is None or secure.is_closing():
-            self._connections.leave(connection)
-            return
-        connection.transport = secure
-        secure.set_write_buffer_limits(_BUFFERED_BYTES)
-        protocol.connection_made(secure)
-
-    def _hand_over(self, connection: Connection, transport: asyncio.Transport) -> None:
-        protocol = self._protocol(connection)
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-
-    def _protocol(self, connection: Connection) -> "BoundedHttp":
-        return BoundedHttp(self._connections, connection, *self._uvicorn, self._loop)
 
 
 class BoundedHttp(H11Protocol):
@@ -134,10 +64,9 @@ class BoundedHttp(H11Protocol):
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
-        loop: asyncio.AbstractEventLoop,
     ) -> None:
         """`connection` is the entry in `connections`; the others are uvicorn's."""
-        super().__init__(config, server_state, {**app_state, CONNECTION_STATE: connection}, loop)
+        super().__init__(config, server_state, {**app_state, CONNECTION_STATE: connection})
         self.conn = _Parser()
         self._connections = connections
         self._connection = connection
@@ -147,13 +76,16 @@ class BoundedHttp(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to read requests."""
+        transport.set_write_buffer_limits(_BUFFERED_BYTES)
         super().connection_made(transport)
+        self._connection.transport = transport
         self._since = self.loop.time()
         self._connection.check = self._check
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        super().connection_lost(exc)
+        if self.transport is not None:  # else it is lost during the handshake of TLS
+            super().connection_lost(exc)
         self._connections.leave(self._connection)
 
     def data_received(self, data: bytes) -> None:
@@ -214,7 +146,7 @@ class BoundedHttp(H11Protocol):
         """Answer instead of the app, unless it has begun to answer, and close the connection."""
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             response = error_response(status, kind, message)
-            self.transport.write(_plain(response))
+            self.transport.write(plain(response))
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -236,11 +168,26 @@ class _Parser(h11.Connection):
             fields = sum(len(name) + len(value) + 4 for name, value in event.headers)
             if len(event.target) + fields > MAX_HEADER:
                 raise h11.RemoteProtocolError("the header is too large", 431)
-        elif isinstance(event, h11.Data):
+            return _in_origin_form(event)
+        if isinstance(event, h11.Data):
             self._pieces += 1
             if self._pieces > MAX_PIECES:
                 raise h11.RemoteProtocolError("the body has too many pieces", 400)
         return event
+
+
+def _in_origin_form(event: h11.Request) -> h11.Request:
+    """A request whose target is a path; a server must accept whole URLs too (RFC 9112, 3.2.2)."""
+    match = _ABSOLUTE_FORM.match(event.target)
+    if match is None:
+        return event
+    path = event.target[match.end() :]
+    return h11.Request(
+        method=event.method,
+        target=path if path.startswith(b"/") else b"/" + path,
+        headers=event.headers,
+        http_version=event.http_version,
+    )
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
@@ -285,7 +232,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.conn.data_to_send()
 
 
-def _plain(response: Response) -> bytes:
+def plain(response: Response) -> bytes:
     """A response as bytes of HTTP/1.1, for a connection that closes after it."""
     status = HTTPStatus(response.status_code)
     lines = [f"HTTP/1.1 {status} {status.phrase}".encode()]

@@ -2,33 +2,27 @@
 
 import asyncio
 import gc
+import logging
 import socket
 import sys
-from contextlib import suppress
-from functools import partial
-from typing import Final
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
 from recording_farm.api.app import create_app
-from recording_farm.api.connections import ClientRequests, Connections, connections_allowed
-from recording_farm.api.http_protocol import KEEP_ALIVE_SECONDS, Entrance
+from recording_farm.api.connections import ClientRequests, Connection, Connections, connections_allowed
+from recording_farm.api.http_protocol import KEEP_ALIVE_SECONDS, BoundedHttp
+from recording_farm.api.listener import Listener, listen
 from recording_farm.api.meeting.messages import MAX_MESSAGE
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.faults import refuse_eviction
 from recording_farm.farm.host.startup import require_free_port, require_writable_directory
+from recording_farm.farm.host.tls_files import CHECK_SECONDS, TlsFiles
+
+logger = logging.getLogger(__name__)
 
 SHUTDOWN_SECONDS = 5
 """How long a shutdown waits for open connections."""
-
-UNREAD_SECONDS = 120
-"""How long a client may leave sent data unacknowledged before its connection is closed."""
-
-_UNSENT_BYTES: Final = 128 << 10
-"""How much of a response the kernel takes before it can send it: so a client that reads slowly shows soon."""
-
-_TCP_NOTSENT_LOWAT: Final = 25
-"""linux/tcp.h; Python has no name for it."""
 
 
 def serve(settings: Settings) -> None:
@@ -48,14 +42,16 @@ def server_of(settings: Settings) -> "ApiServer":
     connections = Connections(
         connections_allowed(), settings.connections_per_address, settings.trusted_proxies
     )
-    return ApiServer(configuration(settings, connections), connections, settings.base_url)
+    tls = None
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        tls = TlsFiles(settings.tls_certificate, settings.tls_key)
+    return ApiServer(configuration(settings, connections), connections, tls, settings.base_url)
 
 
 def configuration(settings: Settings, connections: Connections) -> uvicorn.Config:
     """The server's configuration. Raises SettingsError for an invalid setting."""
     return uvicorn.Config(
         ClientRequests(create_app(settings), connections),
-        http=partial(Entrance, connections, None),  # type: ignore[arg-type]  # uvicorn only calls it
         host=settings.host,
         port=settings.port,
         log_config=None,  # use the farm's logging
@@ -74,32 +70,49 @@ def configuration(settings: Settings, connections: Connections) -> uvicorn.Confi
 class ApiServer(uvicorn.Server):
     """A server that prints its URL once it is ready, and closes connections of slow clients."""
 
-    def __init__(self, configuration: uvicorn.Config, connections: Connections, url: str) -> None:
-        """`connections` are those of the protocol in `configuration`; `url` is printed."""
+    def __init__(
+        self, configuration: uvicorn.Config, connections: Connections, tls: TlsFiles | None, url: str
+    ) -> None:
+        """Serve plain HTTP without `tls`; `url` is printed."""
         super().__init__(configuration)
         self.connections = connections
+        self._tls = tls
         self._url = url
-        self._sweeping: asyncio.Task[None] | None = None
+        self._watches: tuple[asyncio.Task[None], ...] = ()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and start to sweep."""
-        await super().startup(sockets)
-        for server in self.servers:
-            for listening in server.sockets:
-                # Otherwise a client that stops reading keeps a file open here for ever. Connections inherit
-                # the option from the listening socket; it also covers a zero window.
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNREAD_SECONDS)
-                with suppress(OSError):  # a kernel without it only takes longer to notice a slow client
-                    listening.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        self._sweeping = asyncio.create_task(self.connections.keep_swept(), name="sweep connections")
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        try:
+            listening = sockets or listen(self.config.host, self.config.port)
+        except OSError as error:
+            logger.error("cannot listen: %s", error)
+            await self.lifespan.shutdown()
+            sys.exit(STARTUP_FAILURE)
+        self.servers = [Listener(listening, self.connections, self._tls, self._protocol)]  # type: ignore[list-item]
+        self.started = True
+        self._watches = (
+            asyncio.create_task(self.connections.keep_swept(), name="sweep connections"),
+            asyncio.create_task(_watch_tls(self._tls), name="watch TLS"),
+        )
         # These objects live until the end; scanning them for garbage takes tens of milliseconds.
         gc.collect()
         gc.freeze()
-        if self.started:
-            print(f"the API is at {self._url}", file=sys.stderr, flush=True)
+        print(f"the API is at {self._url}", file=sys.stderr, flush=True)
+
+    def _protocol(self, connection: Connection) -> BoundedHttp:
+        return BoundedHttp(self.connections, connection, self.config, self.server_state, self.lifespan.state)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close all connections."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        for watch in self._watches:
+            watch.cancel()
         await super().shutdown(sockets)
+
+
+async def _watch_tls(tls: TlsFiles | None) -> None:
+    while tls is not None:
+        await asyncio.sleep(CHECK_SECONDS)
+        await asyncio.to_thread(tls.reload)

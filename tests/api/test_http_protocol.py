@@ -151,6 +151,13 @@ def test_header_of_a_browser_with_many_cookies_should_be_read(served: Served) ->
     assert response.json() == {"bytes": 100_000}
 
 
+@pytest.mark.parametrize("target", [b"/body", b"http://farm/body", b"HTTP://farm:8000/body?x=/y"])
+def test_target_may_be_a_whole_url(served: Served, target: bytes) -> None:
+    header = b"POST " + target + b" HTTP/1.1\r\nHost: farm\r\nContent-Length: 0\r\n\r\n"
+    with served.client(header) as client:
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
 def test_half_a_header_should_time_out(served: Served) -> None:
     with served.client(b"GET / HTTP/1.1\r\nHost:") as client:
         answer = everything(client)
@@ -224,7 +231,7 @@ def test_client_that_leaves_the_end_of_a_response_unread_should_be_disconnected(
             self.aborted = True
 
     transport: Any = Closing()
-    connection = connections.Connection(transport, "192.0.2.1", "192.0.2.1")
+    connection = connections.Connection("192.0.2.1", "192.0.2.1", transport)
     connection.sweep(100)
     connection.sweep(100 + connections.CLOSING_SECONDS)
     assert not transport.aborted

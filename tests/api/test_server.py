@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from recording_farm.api import server
+from recording_farm.api import listener, server
 from recording_farm.farm.config.settings import Settings
 from testkit.network.ports import free_port, wait_for_port
 
@@ -30,7 +30,7 @@ def test_client_that_reads_no_further_should_be_sent_nothing_more(
     async def answer(_request: Request) -> StreamingResponse:
         return StreamingResponse(without_end())
 
-    monkeypatch.setattr(server, "UNREAD_SECONDS", 1)
+    monkeypatch.setattr(listener, "UNREAD_SECONDS", 1)
     monkeypatch.setattr(server, "create_app", lambda _settings: Starlette(routes=[Route("/", answer)]))
     settings = settings.model_copy(update={"port": free_port()})
     api = server.server_of(settings)

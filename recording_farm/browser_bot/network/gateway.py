@@ -8,8 +8,10 @@ import asyncio
 import logging
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from urllib.parse import urlsplit
 
 from recording_farm.browser_bot.errors import BrowserBotError
@@ -60,13 +62,18 @@ class _GatewayError(BrowserBotError):
 class Gateway:
     """The proxy of one stage. `problem` is why it did not forward a request, the last time."""
 
-    def __init__(self, rule: AddressRule, always_allowed: Collection[str]) -> None:
+    def __init__(
+        self, rule: AddressRule, always_allowed: Collection[str], local_tls: Collection[str] = ()
+    ) -> None:
         """Apply `rule`, except to http URLs that start with one of `always_allowed` (origin and path).
 
+        Of these, the ones below `local_tls` are requested by TLS: they are this machine's own server, whose
+        certificate has another name than its local address, so it is not verified.
         The rule applies to every tunnel (CONNECT), because the requests in it are encrypted.
         """
         self._rule = rule
         self._always_allowed = tuple(always_allowed)
+        self._local_tls = tuple(local_tls)
         self._lookups = 0
         self.problem: str | None = None
         self._problems: dict[tuple[str, int], str] = {}
@@ -89,7 +96,7 @@ class Gateway:
         exempt = parts.scheme == "http" and is_under(url, self._always_allowed)
         try:
             host, port = normalize_host(parts.hostname or ""), parts.port or DEFAULT_PORTS[parts.scheme]
-            _, writer = await self._connect(host, port, exempt)
+            _, writer = await self._connect(host, port, exempt, self._tls_of(url, exempt))
         except (_GatewayError, ValueError):
             return False
         await _close(writer)
@@ -122,7 +129,8 @@ class Gateway:
         body = _body_length(fields)
         try:
             exempt = method != "CONNECT" and is_under(target, self._always_allowed)
-            server_reader, server_writer = await self._connect(host, port, exempt)
+            tls = self._tls_of(target, exempt)
+            server_reader, server_writer = await self._connect(host, port, exempt, tls)
         except _GatewayError as problem:
             if len(self._problems) >= MAX_PROBLEMS:
                 self._problems.clear()
@@ -140,8 +148,11 @@ class Gateway:
         finally:
             await _close(server_writer)
 
+    def _tls_of(self, url: str, exempt: bool) -> ssl.SSLContext | None:
+        return _unverified_tls() if exempt and is_under(url, self._local_tls) else None
+
     async def _connect(
-        self, host: str, port: int, exempt: bool
+        self, host: str, port: int, exempt: bool, tls: ssl.SSLContext | None = None
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         addresses = await self._addresses_of(host)
         if not addresses:
@@ -157,7 +168,7 @@ class Gateway:
         for ip in addresses:
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT):
-                    return await asyncio.open_connection(str(ip), port)
+                    return await asyncio.open_connection(str(ip), port, ssl=tls)
             except TimeoutError:
                 reason = "does not answer"
             except ConnectionRefusedError:
@@ -173,6 +184,14 @@ class Gateway:
             return await lookup_addresses(host, seconds, self)
         finally:
             self._lookups -= 1
+
+
+@cache
+def _unverified_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _response(problem: _GatewayError) -> bytes:
@@ -253,10 +272,10 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def open_gateway(
-    rule: AddressRule, always_allowed: Collection[str] = ()
+    rule: AddressRule, always_allowed: Collection[str] = (), local_tls: Collection[str] = ()
 ) -> AsyncIterator[tuple[Gateway, str]]:
     """Run a gateway on the loopback interface; yield it and its URL for the browser's proxy setting."""
-    gateway = Gateway(rule, always_allowed)
+    gateway = Gateway(rule, always_allowed, local_tls)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -119,9 +119,16 @@ class StageNetwork:
 class IsolatedNetwork(StageNetwork):
     """The network of a stage whose Chromium is in a network namespace."""
 
-    def __init__(self, rule: AddressRule, always_allowed: Collection[str], udp: UdpPolicy) -> None:
+    def __init__(
+        self,
+        rule: AddressRule,
+        always_allowed: Collection[str],
+        udp: UdpPolicy,
+        local_tls: Collection[str] = (),
+    ) -> None:
         """Create a network that `opened` opens."""
-        super().__init__(Gateway(rule, always_allowed), PROXY, NO_DIRECT_UDP if udp is UdpPolicy.OFF else ())
+        switches = NO_DIRECT_UDP if udp is UdpPolicy.OFF else ()
+        super().__init__(Gateway(rule, always_allowed, local_tls), PROXY, switches)
         self._rule = rule
         self._always_allowed = tuple(always_allowed)
         self._udp = udp
@@ -216,17 +223,20 @@ async def start_relay(
 
 @asynccontextmanager
 async def open_network(
-    rule: AddressRule, always_allowed: Collection[str] = (), udp: UdpPolicy = UdpPolicy.FILTERED
+    rule: AddressRule,
+    always_allowed: Collection[str] = (),
+    udp: UdpPolicy = UdpPolicy.FILTERED,
+    local_tls: Collection[str] = (),
 ) -> AsyncIterator[StageNetwork]:
     """Open the network of one stage, whose pages may reach what `rule` allows.
 
-    Besides, they may open http URLs that start with one of `always_allowed` (origin and path). Raises OSError
-    if the gateway does not start.
+    Besides, they may open http URLs that start with one of `always_allowed` (origin and path); those below
+    `local_tls` by TLS, see `browser_bot.network.gateway`. Raises OSError if the gateway does not start.
     """
     if udp is not UdpPolicy.OPEN and await asyncio.to_thread(namespace_problem) is None:
-        yield IsolatedNetwork(rule, always_allowed, udp)
+        yield IsolatedNetwork(rule, always_allowed, udp, local_tls)
         return
     udp = effective_policy(udp)
     switches = NO_DIRECT_UDP if udp is UdpPolicy.OFF else (LOOPBACK_PEERS,)
-    async with open_gateway(rule, always_allowed) as (gateway, proxy):
+    async with open_gateway(rule, always_allowed, local_tls) as (gateway, proxy):
         yield StageNetwork(gateway, proxy, switches)

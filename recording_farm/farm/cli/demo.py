@@ -31,6 +31,7 @@ _TOO_SLOW = "(the machine was too busy: docs/troubleshooting.md, section Lost fr
 # These would make the demo depend on other services, or store its file elsewhere.
 _NOT_FOR_THE_DEMO = (
     *("FARM_MEETING_URL", "FARM_PUBLIC_URL", "FARM_REDIS_URL"),
+    *("FARM_TLS_CERTIFICATE", "FARM_TLS_KEY"),
     *("FARM_STORE_URL", "FARM_STORE_ENCRYPTION", "FARM_RETENTION"),
 )
 

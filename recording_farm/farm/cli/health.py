@@ -20,7 +20,8 @@ def check_health(settings: Settings) -> dict[str, bool]:
         urls["worker"] = local_address(settings.node_host, settings.node_port)
     found = {}
     # A proxy of the environment is not for this machine.
-    with httpx.Client(timeout=_SECONDS, trust_env=False) as client:
+    # Nothing secret is sent, and the certificate of the API has its public name.
+    with httpx.Client(timeout=_SECONDS, trust_env=False, verify=False) as client:  # noqa: S501
         for part, url in urls.items():
             try:
                 found[part] = client.get(f"{url}/healthz").status_code == httpx.codes.OK

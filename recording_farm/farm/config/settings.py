@@ -312,13 +312,29 @@ class Settings(BaseSettings):
     public_url: Annotated[str, AfterValidator(parse_public_url)] | None = Field(
         json_schema_extra=_about(Group.BASICS, "https://recordings.example.com", "farm/config/settings.py"),
         default=None,
-        description="URL of the API for clients, used in download links; http://host:port by default.",
+        description="URL of the API for clients, used in download links; http://host:port by default, "
+        "or https with FARM_TLS_CERTIFICATE.",
     )
     ca_file: Annotated[Path, AfterValidator(absolute_path), AfterValidator(check_ca_file)] | None = Field(
         json_schema_extra=_about(Group.ACCESS, "/etc/ssl/company-ca.pem", "farm/host/ca_file.py"),
         default=None,
         description="PEM file of certificate authorities to trust besides the system's: by the browser, "
         "and for webhooks, watermarks, storage, live outputs, Redis and traces.",
+    )
+    tls_certificate: Annotated[Path, AfterValidator(absolute_path)] | None = Field(
+        json_schema_extra=_about(
+            Group.ACCESS, "/etc/letsencrypt/live/example.com/fullchain.pem", "farm/host/tls_files.py"
+        ),
+        default=None,
+        description="PEM file of the API's certificate with its chain; then the API speaks HTTPS at "
+        "FARM_PORT. It is loaded again when the file changes.",
+    )
+    tls_key: Annotated[Path, AfterValidator(absolute_path)] | None = Field(
+        json_schema_extra=_about(
+            Group.ACCESS, "/etc/letsencrypt/live/example.com/privkey.pem", "farm/host/tls_files.py"
+        ),
+        default=None,
+        description="PEM file of the certificate's private key, without a passphrase.",
     )
     cors_origins: Annotated[
         tuple[Annotated[str, AfterValidator(parse_origin)], ...], NoDecode, BeforeValidator(split_at_commas)
@@ -663,6 +679,13 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _have_both_tls_files(self) -> "Settings":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            missing = "FARM_TLS_CERTIFICATE" if self.tls_certificate is None else "FARM_TLS_KEY"
+            raise ValueError(f"TLS needs a certificate and its key; set {missing} too, or neither")
+        return self
+
+    @model_validator(mode="after")
     def _have_turn_credentials(self) -> "Settings":
         fixed = self.turn_user is not None and self.turn_password is not None
         if any(url.startswith("turn") for url in self.ice_servers) and self.turn_secret is None and not fixed:
@@ -757,7 +780,24 @@ class Settings(BaseSettings):
     @property
     def local_url(self) -> str:
         """URL of the API for programs on this machine, without a trailing slash."""
+        return local_address(self.host, self.port, secure=self.tls_certificate is not None)
+
+    @property
+    def local_page_origin(self) -> str:
+        """Origin of the built-in meeting for browsers of this machine: http, also if the API has TLS.
+
+        Their gateway connects by TLS then, whatever name the certificate has.
+        """
         return local_address(self.host, self.port)
+
+    @property
+    def local_tls(self) -> frozenset[str]:
+        """URL prefixes that the gateway opens by TLS instead of http: the local origin of an API with TLS."""
+        return frozenset({f"{self.local_page_origin}/"} if self.tls_certificate is not None else ())
+
+    @property
+    def _origins(self) -> set[str]:
+        return {self.local_page_origin, self.local_url, self.base_url}
 
     @property
     def base_url(self) -> str:
@@ -768,12 +808,12 @@ class Settings(BaseSettings):
     def built_in_meetings(self) -> frozenset[str]:
         """URL prefixes of the built-in meeting; the address rule does not apply to them."""
         paths = MEETING_PATH, MEETING_ASSETS_PATH, MEETING_ROOMS_PATH
-        return frozenset(f"{origin}{path}" for origin in (self.local_url, self.base_url) for path in paths)
+        return frozenset(f"{origin}{path}" for origin in self._origins for path in paths)
 
     @property
     def built_in_pages(self) -> frozenset[str]:
         """URL prefixes of the built-in meeting's pages, without their assets."""
-        return frozenset(f"{origin}{MEETING_PATH}" for origin in (self.local_url, self.base_url))
+        return frozenset(f"{origin}{MEETING_PATH}" for origin in self._origins)
 
     @property
     def address_rule(self) -> AddressRule:
@@ -782,7 +822,7 @@ class Settings(BaseSettings):
 
     def page_of(self, meeting_id: str) -> str:
         """Default page URL of a meeting."""
-        template = self.meeting_url or f"{self.local_url}{MEETING_PATH}{{meeting_id}}"
+        template = self.meeting_url or f"{self.local_page_origin}{MEETING_PATH}{{meeting_id}}"
         return template.replace("{meeting_id}", quote(meeting_id, safe=""))
 
 
@@ -803,10 +843,11 @@ def is_secret(name: str) -> bool:
     return not field.repr or name in {"api_keys", "store_access_key"} or "SecretStr" in str(field.annotation)
 
 
-def local_address(host: str, port: int) -> str:
+def local_address(host: str, port: int, *, secure: bool = False) -> str:
     """URL for programs on this machine of a server at `host` and `port`, without a trailing slash."""
     host = _WILDCARD_HOSTS.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:

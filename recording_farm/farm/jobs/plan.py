@@ -79,6 +79,7 @@ def plan_of(
         authorities=nss_database(settings.ca_file, settings.data_dir),
         address_rule=settings.address_rule,
         always_allowed=settings.built_in_meetings,
+        local_tls=settings.local_tls,
         udp=settings.webrtc_udp,
         paused=recording.status is Status.PAUSED,
         limits=Limits(settings.disk_reserve // 2, settings.stage_memory, settings.empty_seconds),

@@ -33,6 +33,7 @@ class StageNeeds:
     chromium: Path | None = None
     address_rule: AddressRule | None = None
     always_allowed: Collection[str] = ()
+    local_tls: Collection[str] = ()
     environment: Environment = DEFAULT_ENVIRONMENT
     authorities: Path | None = None
     udp: UdpPolicy = UdpPolicy.FILTERED
@@ -68,7 +69,7 @@ async def open_for(needs: StageNeeds, driver: Driver | None = None) -> OpenedSta
         if needs.address_rule is not None:
             try:
                 network = await parts.enter_async_context(
-                    open_network(needs.address_rule, needs.always_allowed, needs.udp)
+                    open_network(needs.address_rule, needs.always_allowed, needs.udp, needs.local_tls)
                 )
             except OSError as error:
                 raise StageError(f"the gateway did not start: {error}") from error

@@ -40,6 +40,7 @@ class Plan:
     chromium: Path | None = None
     address_rule: AddressRule | None = None
     always_allowed: Collection[str] = ()
+    local_tls: Collection[str] = ()
     paused: bool = False
     limits: Limits = NO_LIMITS
     watermark: Watermark | None = None
@@ -66,6 +67,7 @@ class Plan:
             self.chromium,
             self.address_rule,
             self.always_allowed,
+            self.local_tls,
             replace(self.environment, credentials=credentials),
             self.authorities,
             self.udp,

@@ -344,6 +344,7 @@ def needs_of(video: Format, environment: Environment, settings: Settings) -> Sta
         settings.chromium,
         settings.address_rule,
         settings.built_in_meetings,
+        settings.local_tls,
         environment,
         nss_database(settings.ca_file, settings.data_dir),
         settings.webrtc_udp,
