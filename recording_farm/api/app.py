@@ -18,6 +18,7 @@ from recording_farm.api.context import Context
 from recording_farm.api.cors import CrossOrigin
 from recording_farm.api.docs.routes import document_routes
 from recording_farm.api.error_responses import EXCEPTION_HANDLERS
+from recording_farm.api.http_errors import BusyError, TooManyDownloadsError
 from recording_farm.api.key_watch import print_first_key, watch_keys
 from recording_farm.api.meeting.ice import IceServers
 from recording_farm.api.meeting.page import meeting_routes
@@ -42,13 +43,13 @@ from recording_farm.api.routes.start_recording import start_operations
 from recording_farm.api.routes.storage import storage_operations
 from recording_farm.api.routes.uploads import upload_operations
 from recording_farm.api.routes.webhooks import webhook_operations
-from recording_farm.api.services.download_limit import DownloadLimit
 from recording_farm.api.services.participant_tokens import ParticipantTokens
 from recording_farm.api.services.rate_limit import RateLimits
 from recording_farm.api.services.redis_watch import RedisWatch
 from recording_farm.api.services.sessions import Sessions
 from recording_farm.api.services.shared_settings_watch import watch_shared_settings
 from recording_farm.api.services.store_watch import StoreWatch
+from recording_farm.api.services.turns import Turns
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.credentials.api_keys import ApiKeys, load_api_keys
 from recording_farm.farm.credentials.farm_secret import load_secret_key
@@ -94,12 +95,17 @@ OPERATIONS: Final = (
 _SWEEP_SECONDS: Final = 10.0
 """Interval of the check for recordings that no worker takes."""
 
-_MAX_DRAWINGS: Final = 2
-"""Concurrent drawings of watermarks; further ones wait."""
+_DRAWINGS: Final = 4
+"""Concurrent drawings of watermarks; for the share of an organization see `api.services.turns`."""
 
-_MAX_EVIDENCE: Final = 8
-_MAX_EVIDENCE_OF_ONE: Final = 4
-"""Concurrent downloads of evidence, in total and per organization; further ones are rejected."""
+_DRAWINGS_WAITING: Final = 4
+"""Further ones of an organization that wait; each takes 10 s at most."""
+
+_CHECKS: Final = 6
+"""Concurrent checks of storage, a process of 20 s at most each; further ones are rejected."""
+
+_EVIDENCE: Final = 12
+"""Concurrent downloads of evidence; further ones are rejected."""
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -182,8 +188,9 @@ async def _running(
                 webhook_log=WebhookLog(client),
                 signing_key=signing_key,
                 rooms=Rooms(IceServers(settings)),
-                drawings=asyncio.Semaphore(_MAX_DRAWINGS),
-                evidence_downloads=DownloadLimit(_MAX_EVIDENCE, _MAX_EVIDENCE_OF_ONE),
+                drawings=Turns(_DRAWINGS, _DRAWINGS_WAITING, BusyError),
+                storage_checks=Turns(_CHECKS, 0, BusyError),
+                evidence_downloads=Turns(_EVIDENCE, 0, TooManyDownloadsError),
             )
             background_tasks = (
                 asyncio.create_task(_sweep(context), name="sweep"),

@@ -1,6 +1,5 @@
 """The dependencies of the API's handlers; created once when the app starts."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,12 +8,12 @@ from redis.asyncio import Redis as AsyncRedis
 from starlette.requests import HTTPConnection
 
 from recording_farm.api.meeting.rooms import Rooms
-from recording_farm.api.services.download_limit import DownloadLimit
 from recording_farm.api.services.participant_tokens import ParticipantTokens
 from recording_farm.api.services.rate_limit import RateLimits
 from recording_farm.api.services.redis_watch import RedisWatch
 from recording_farm.api.services.sessions import Sessions
 from recording_farm.api.services.store_watch import StoreWatch
+from recording_farm.api.services.turns import Turns
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.credentials.api_keys import ApiKeys
 from recording_farm.farm.credentials.sealing import Sealer
@@ -60,9 +59,11 @@ class Context:
     webhook_log: WebhookLog
     signing_key: SigningKey
     rooms: Rooms
-    drawings: asyncio.Semaphore
+    drawings: Turns
     """Limits concurrent drawing of watermarks, which starts a process each."""
-    evidence_downloads: DownloadLimit
+    storage_checks: Turns
+    """Limits concurrent checks of storage, which start a process each."""
+    evidence_downloads: Turns
     """Limits concurrent zips of evidence, which need temporary files on this machine."""
 
 

@@ -14,6 +14,7 @@ from starlette.types import ExceptionHandler
 from recording_farm.api.auth import CHALLENGE, SESSION_CHALLENGE
 from recording_farm.api.error_types import ERROR_TYPES
 from recording_farm.api.http_errors import (
+    BusyError,
     RateLimitedError,
     SessionEndedError,
     TooManyDownloadsError,
@@ -97,7 +98,9 @@ def _headers_of(error: FarmError) -> Mapping[str, str] | None:
                 "RateLimit-Remaining": "0",
                 "RateLimit-Reset": seconds,
             }
-        case TooManyDownloadsError() | KeysUnavailableError() | QuotaExceededError() | NameNotResolvedError():
+        case BusyError() | TooManyDownloadsError() | QuotaExceededError():
+            return {"Retry-After": str(error.retry_after)}
+        case KeysUnavailableError() | NameNotResolvedError():
             return {"Retry-After": str(error.retry_after)}
         case RedisUnavailableError():
             return REDIS_HEADERS

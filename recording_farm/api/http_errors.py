@@ -86,6 +86,22 @@ class TooManyDownloadsError(FarmError):
         super().__init__(f"too many downloads are running; finish one, or try again in {self.retry_after} s")
 
 
+class BusyError(FarmError):
+    """The organization has too many requests of a costly kind under way: watermarks or storage checks."""
+
+    code = "busy"
+    http_status = 429
+    remedy = "Wait until some of them have ended, or try again after `Retry-After` seconds."
+    retry_after: ClassVar[int] = 10
+    """In seconds."""
+
+    def __init__(self) -> None:
+        """The message is always the same."""
+        super().__init__(
+            "your organization has too many requests of this kind under way; wait until some have ended"
+        )
+
+
 class MeetingRefusedError(FarmError):
     """The built-in meeting cannot admit or keep this participant."""
 

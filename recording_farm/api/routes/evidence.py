@@ -8,7 +8,7 @@ import logging
 import tempfile
 import zipfile
 from collections.abc import Generator, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractAsyncContextManager, ExitStack, closing
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -71,7 +71,7 @@ class _ZipResponse(Response):
     """A zip that is compressed while it is sent; it holds its download slot until the response ends."""
 
     def __init__(
-        self, entries: Generator[Entry], slot: AbstractContextManager[None], headers: Mapping[str, str]
+        self, entries: Generator[Entry], slot: AbstractAsyncContextManager[None], headers: Mapping[str, str]
     ) -> None:
         self._entries = entries
         self._slot = slot
@@ -79,12 +79,13 @@ class _ZipResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # A client that reads too slowly gets an incomplete zip.
-        with self._slot, anyio.move_on_after(_MAX_SECONDS), closing(self._entries):
-            # The first entry is read before the response starts, so that a complete failure is an error.
-            first = await run_in_threadpool(next, self._entries)
-            with closing(zip_pieces(chain([first], self._entries))) as pieces:
-                response = StreamingResponse(pieces, headers=self._zip_headers, media_type=_ZIP)
-                await response(scope, receive, send)
+        async with self._slot:
+            with anyio.move_on_after(_MAX_SECONDS), closing(self._entries):
+                # The first entry is read before the response starts, so that a complete failure is an error.
+                first = await run_in_threadpool(next, self._entries)
+                with closing(zip_pieces(chain([first], self._entries))) as pieces:
+                    response = StreamingResponse(pieces, headers=self._zip_headers, media_type=_ZIP)
+                    await response(scope, receive, send)
 
 
 def _parts(context: Context, recording_id: UUID) -> tuple[dict[str, Path], list[str]]:

@@ -77,7 +77,7 @@ async def _drawn(context: Context, mark: Watermark, recording: Recording) -> byt
     """
     try:
         content = await fetch(mark.url, context.settings.address_rule, requester=recording.organization_id)
-        async with context.drawings:
+        async with context.drawings.taken(recording.organization_id):
             return await draw(content, mark, recording.width, recording.height)
     except (InvalidRequestError, AddressRefusedError, NameNotResolvedError) as error:
         raise type(error)(f'"video_config.watermark": {error.message}') from None

@@ -1,6 +1,5 @@
 """Customers' storages: named presets, and the check of a storage."""
 
-from collections import Counter
 from typing import Any, Final
 
 from pydantic import BaseModel, Field, JsonValue
@@ -10,17 +9,13 @@ from starlette.responses import Response
 
 from recording_farm.api.auth import organization_of
 from recording_farm.api.context import Context, context_of
-from recording_farm.api.http_errors import RateLimitedError
 from recording_farm.api.operations import Operation
 from recording_farm.api.rules import check_storage
 from recording_farm.api.schema.requests import CheckStorage, PutStoragePreset, check_preset_name, read_request
 from recording_farm.api.schema.responses import success
-from recording_farm.farm.storage.check import CHECK_SECONDS, CheckResult, check_target
+from recording_farm.farm.storage.check import CheckResult, check_target
 from recording_farm.farm.storage.host_keys import HostKeys
 from recording_farm.farm.storage.targets import PresetTarget, SftpTarget, StorageConfig, Target
-
-CHECKS_AT_ONCE: Final = 2
-"""Concurrent checks of one organization; each is a process."""
 
 
 class StoragePresetObject(BaseModel):
@@ -77,13 +72,8 @@ async def _check(request: Request) -> Response:
     context = context_of(request)
     wanted = await read_request(request, CheckStorage)
     target = await run_in_threadpool(_target, context, organization_id, wanted.storage_config)
-    if _under_way[organization_id] >= CHECKS_AT_ONCE:
-        raise RateLimitedError("too many storage checks are running", CHECKS_AT_ONCE, CHECK_SECONDS)
-    _under_way[organization_id] += 1
-    try:
+    async with context.storage_checks.taken(organization_id):
         result = await _checked(context, organization_id, target)
-    finally:
-        _under_way[organization_id] -= 1
     checked = StorageCheckObject(
         ok=result.ok, code=result.code, message=result.message, notes=result.notes or None
     )
@@ -115,9 +105,6 @@ def _name(request: Request) -> str:
 def _object(name: str, shown: Any) -> StoragePresetObject:
     return StoragePresetObject(name=name, storage_config=shown)
 
-
-_under_way: Final = Counter[str]()
-"""How many checks of each organization run in this process."""
 
 _TAG: Final = "storage"
 
