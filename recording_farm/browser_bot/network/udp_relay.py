@@ -1,6 +1,6 @@
 """The UDP relay of a stage: forwards what WebRTC sends to the addresses that the address rule allows.
 
-    python -m recording_farm.browser_bot.network.udp_relay RULE STUN SOCKET…
+    python -m recording_farm.browser_bot.network.udp_relay UDP RULE STUN SOCKET…
 
 A stage's Chromium is in a network namespace without a way out (`browser_bot.network.enter_namespace`). This
 program has the namespace's sockets. It is a NAT: for each port from which the browser sends, it has a socket
@@ -11,7 +11,7 @@ in the machine's network, with the same number if that is free, through which pe
   long as it continues to send. So participants in the operator's own network can connect to a meeting's
   recorder, and no page can send the first byte to a host that did not ask for it.
 - DNS queries to the machine's name servers, which WebRTC makes for the names of STUN and TURN servers, are
-  answered here, without addresses that the rule refuses.
+  answered here, without addresses that the rule refuses. If UDP is `off`, nothing else is.
 - Binding requests to the address STUN are answered with the socket's own address in the machine's network.
   The built-in meeting's recorder learns from it where participants reach it. Other pages do not know STUN.
 
@@ -39,6 +39,7 @@ from recording_farm.browser_bot.network.dns_messages import answer_to, parse_que
 from recording_farm.browser_bot.network.enter_namespace import ADDRESS_V4, ADDRESS_V6, DNS_PORT
 from recording_farm.browser_bot.network.host_names import HostError, IpAddress, normalize_host
 from recording_farm.browser_bot.network.stun import binding_response, is_binding_request
+from recording_farm.browser_bot.network.udp_policy import UdpPolicy
 
 CONSENT_SECONDS: Final = 30.0
 """How long a peer that the rule refuses gets answers after its last packet, as in RFC 7675."""
@@ -208,6 +209,8 @@ class Side:
     def _send(self, source: int, peer: Peer, payload: bytes) -> None:
         if source == DNS_PORT or (peer[1] == DNS_PORT and peer[0] in self._relay.name_servers):
             return  # `_read_dns` answers queries
+        if not self._relay.forwards:
+            return
         if peer == self._relay.stun:
             self._tell_address(source, payload)
             return
@@ -282,7 +285,6 @@ class Side:
         present = time.monotonic()
         port = self._ports.get(source) or self._open(source, present)
         port.used = present
-        assert self._relay.stun is not None
         number = port.outside.getsockname()[1]
         answer = binding_response(packet, own, number)
         self._inject(self._relay.stun, source, answer, self._from(self._relay.stun[0]))
@@ -304,12 +306,14 @@ class Relay:
 
     def __init__(
         self,
+        udp: UdpPolicy,
         rule: AddressRule,
-        stun: Peer | None,
+        stun: Peer,
         name_servers: Sequence[bytes],
         sockets: Sequence[socket.socket],
     ) -> None:
         """Relay between the network and `sockets`: for each version of IP, a raw socket and a DNS server."""
+        self.forwards = udp is not UdpPolicy.OFF
         self.rule = rule
         self.stun = stun
         self.name_servers = frozenset(name_servers)
@@ -401,15 +405,16 @@ def parse_name_servers(resolv_conf: str) -> list[bytes]:
 
 def main(arguments: Sequence[str]) -> None:
     """Relay packets; the arguments are those of this file's first lines, with SOCKET as file descriptor."""
-    rule, stun, *descriptors = arguments
+    udp, rule, stun, *descriptors = arguments
     try:
         name_servers = parse_name_servers(Path("/etc/resolv.conf").read_text(errors="replace"))
     except OSError:
         name_servers = parse_name_servers("")
     address, _, port = stun.rpartition(":")
     Relay(
+        UdpPolicy(udp),
         parse_address_rule(rule),
-        (ip_address(address).packed, int(port)) if stun else None,
+        (ip_address(address).packed, int(port)),
         name_servers,
         [socket.socket(fileno=int(each)) for each in descriptors],
     ).run()

@@ -167,14 +167,26 @@ class IsolatedNetwork(StageNetwork):
             listener, *others = [socket.socket(fileno=descriptor) for descriptor in descriptors]
             try:
                 await parts.enter_async_context(serve_gateway(self.gateway, listener))
-                if self._udp is not UdpPolicy.OFF:
-                    self.relay = await start_relay(self._rule, self.stun, others, directory)
-                    parts.push_async_callback(self.relay.stop)
+                self.relay = await self._start_relay(others, directory)
+                parts.push_async_callback(self.relay.stop)
             finally:
                 for each in others:
                     each.close()
             await loop.sock_sendall(browser, enter_namespace.ACCEPTED)
         self.ready.set()
+
+    async def _start_relay(self, sockets: Sequence[socket.socket], directory: Path) -> Program:
+        """Start the UDP relay on the raw and DNS sockets of the namespace."""
+        descriptors = [each.fileno() for each in sockets]
+        words = [self._udp, str(self._rule), self.stun, *map(str, descriptors)]
+        return await start_program(
+            "UDP relay",
+            [sys.executable, "-P", "-m", RELAY_MODULE, *words],
+            log=directory / "udp-relay.log",
+            # By its name, the cleanup of orphaned stages finds the program.
+            env={"HOME": str(directory)},
+            pass_fds=descriptors,
+        )
 
     def url_for_recorder(self, url: str) -> str:
         """See `StageNetwork`: the built-in meeting learns where its participants reach this stage."""
@@ -185,8 +197,7 @@ class IsolatedNetwork(StageNetwork):
     async def died(self) -> StageError:
         """See `StageNetwork`."""
         await self.ready.wait()
-        if self.relay is None:
-            return await super().died()
+        assert self.relay is not None
         return await self.relay.died()
 
 
@@ -204,21 +215,6 @@ async def _readable(source: socket.socket) -> None:
         await readable.wait()
     finally:
         loop.remove_reader(source)
-
-
-async def start_relay(
-    rule: AddressRule, stun: str, sockets: Sequence[socket.socket], directory: Path
-) -> Program:
-    """Start a UDP relay on the raw and DNS sockets of a namespace; `directory` gets its log."""
-    descriptors = [each.fileno() for each in sockets]
-    return await start_program(
-        "UDP relay",
-        [sys.executable, "-P", "-m", RELAY_MODULE, str(rule), stun, *map(str, descriptors)],
-        log=directory / "udp-relay.log",
-        # By its name, the cleanup of orphaned stages finds the program.
-        env={"HOME": str(directory)},
-        pass_fds=descriptors,
-    )
 
 
 @asynccontextmanager
