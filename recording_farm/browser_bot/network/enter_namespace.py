@@ -15,6 +15,7 @@ Only the standard library is imported, and nothing of the farm, because this fil
 """
 
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -134,7 +135,10 @@ def _unshare(flags: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(flags):
         code = ctypes.get_errno()
-        raise OSError(code, f"unshare: {os.strerror(code)}")
+        reason = os.strerror(code)
+        if code == errno.ENOSPC:
+            reason = "the limit is user.max_user_namespaces or user.max_net_namespaces (sysctl)"
+        raise OSError(code, f"unshare: {reason}")
 
 
 def _write(path: str, text: str) -> None:

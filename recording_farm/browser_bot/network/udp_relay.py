@@ -128,7 +128,7 @@ class Decisions:
             self._texts[packed] = known
             if not known[1] and is_unicast(ip) and self._told < MAX_TOLD:
                 self._told += 1
-                print(f"no packets to {ip}, which is not a public address", flush=True)
+                print(f"{ip}, not a public address, gets packets only after it sent some", flush=True)
             if len(self._texts) > MAX_DECISIONS:
                 self._texts.popitem(last=False)
         return known
