@@ -73,7 +73,7 @@ async def admit(request: Request, *, hosts: bool = False, participants: bool = F
     participant = await _participant(context, credentials, address)
     if participant is not None:
         async with in_time():
-            await context.rate_limits.count_request(participant.key)
+            await context.rate_limits.count_link_request(participant.key)
         if not participants:
             raise NotPermittedError(
                 "this needs an API key; a participant's token only controls recordings of its own meeting"
@@ -88,7 +88,7 @@ async def admit(request: Request, *, hosts: bool = False, participants: bool = F
             key = await authenticate(context, credentials, address)
         else:
             key = _key_for(token, credentials)
-            await context.rate_limits.count_request(key)
+            await context.rate_limits.count_link_request(key)
     request.state.admitted = _Admitted(key, token.meeting_id if token else None)
 
 

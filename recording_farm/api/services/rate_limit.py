@@ -1,4 +1,4 @@
-"""Rate limits: requests per key and wrong keys per address, counted in Redis for all API processes.
+"""Rate limits: requests per organization and wrong keys per address, counted in Redis for all API processes.
 
 A window starts with the first request and lasts a minute. While Redis answers but rejects writes (it is full,
 or a replica), each process counts by itself: reads still work, and guessing stays limited.
@@ -27,6 +27,9 @@ _KEY_PREFIX: Final = "farm:limits"
 _IPV6_NETWORK: Final = 64
 """Bits; the owner of one address of such a network can use all of them."""
 
+_LINKS_FACTOR: Final = 5
+"""How many times the limit of one host link or token all of an organization have together."""
+
 _REFUSAL_SECONDS: Final = 5.0
 """How long to wait after Redis rejected a count; a rejection may take a third of a second."""
 
@@ -46,13 +49,30 @@ class RateLimits:
         self._own_limiter = FixedWindowRateLimiter(MemoryStorage())
         self._rejected = float("-inf")
         self._requests = _per_minute(settings.rate_limit, "requests")
+        self._link_requests = _per_minute(settings.rate_limit * _LINKS_FACTOR, "links")
         self._failures = _per_minute(settings.failure_limit, "failures")
 
     async def count_request(self, key: ApiKey) -> None:
-        """Count a request made with a key. Raises RateLimitedError when it is one too many."""
-        limit = self._requests
-        if limit and not await self._hit(limit, key.id):
-            raise await self._refusal(limit, key.id, "too many requests with this API key")
+        """Count a request made with an API key; all keys of an organization count together.
+
+        An organization can make any number of keys. Raises RateLimitedError when it is one too many.
+        """
+        message = "too many requests with API keys of your organization"
+        await self._count(self._requests, f"@{key.organization_id}", message)
+
+    async def count_link_request(self, key: ApiKey) -> None:
+        """Count a request made with a host link or a participant's token, which stands for `key`.
+
+        Each has a limit of its own, and all of an organization together have one; neither uses up that of
+        its API keys. Raises RateLimitedError when it is one too many.
+        """
+        await self._count(self._requests, key.id, "too many requests with this link or token")
+        message = "too many requests with links and tokens of your organization"
+        await self._count(self._link_requests, f"@{key.organization_id}", message)
+
+    async def _count(self, limit: RateLimitItem | None, who: str, message: str) -> None:
+        if limit and not await self._hit(limit, who):
+            raise await self._refusal(limit, who, message)
 
     async def check_address(self, address: str) -> None:
         """Raises RateLimitedError when there have been too many wrong keys from an address."""

@@ -194,7 +194,8 @@ class Settings(BaseSettings):
         default=2000,
         ge=0,
         le=10_000_000,
-        description="Requests per minute for each API key; 0 for no limit.",
+        description="Requests per minute of an organization with all its API keys, and of each host link and "
+        "participant; 0 for no limit.",
     )
     quota_queued: int = Field(
         json_schema_extra=_about(

@@ -263,7 +263,7 @@ class Records:
         )
         if outcome == 3:
             raise QuotaExceededError(
-                f"{most_queued} recordings of your organization wait for their start, its quota; "
+                f"at most {most_queued} recordings of your organization may wait for their start; "
                 f"try again in {QuotaExceededError.retry_after} s, or stop some of them"
             )
         if outcome == 1:

@@ -21,7 +21,7 @@ async def test_starts_beyond_the_quota_should_be_refused_also_when_they_come_at_
         answers = await asyncio.gather(*(post(client, f"m{number}") for number in range(12)))
         assert sorted(answer.status_code for answer in answers) == [200] * 3 + [429] * 9
         refused = next(answer for answer in answers if answer.status_code == 429)
-        assert_error(refused, 429, "3 recordings of your organization wait")
+        assert_error(refused, 429, "at most 3 recordings of your organization may wait")
         assert (refused.json()["error"]["type"], refused.headers["Retry-After"]) == ("quota_exceeded", "30")
 
         # Another organization has its own.

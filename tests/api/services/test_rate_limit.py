@@ -8,9 +8,11 @@ import uvicorn
 
 from recording_farm.api import server
 from recording_farm.api.connections import Connections
-from recording_farm.api.services.rate_limit import network_of
+from recording_farm.api.http_errors import RateLimitedError
+from recording_farm.api.services.rate_limit import RateLimits, network_of
 from recording_farm.farm.config.settings import Settings
-from recording_farm.farm.credentials.api_keys import create_api_key
+from recording_farm.farm.credentials.api_keys import ApiKey, create_api_key
+from recording_farm.farm.db.clients import connect_async
 from testkit.api.client import OTHER, client_of
 from testkit.farm import Farm
 from testkit.settings import settings_with
@@ -47,10 +49,32 @@ async def test_key_that_asks_too_often_should_be_refused_in_both_dialects(settin
         assert_rate_limited(await client.get("/v2/recordings"), 3)
         path = "/client/v4/accounts/any/realtime/kit/app/recordings"
         assert_rate_limited(await client.post(path, json={"meeting_id": "demo"}), 3)
-        # Each key has its own limit, whatever its organization.
         assert await statuses(client, 3, auth=OTHER) == [200] * 3
+
+
+async def test_organization_should_not_multiply_its_limit_by_more_keys(settings: Settings) -> None:
+    async with client_of(limited(settings, rate_limit="3")) as client:
         new = create_api_key(settings, "acme")
-        assert await statuses(client, 4, auth=("acme", new.text)) == [200, 200, 200, 429]
+        assert await statuses(client, 2) == [200] * 2
+        assert await statuses(client, 2, auth=("acme", new.text)) == [200, 429]
+
+
+async def test_links_should_have_limits_of_their_own_and_one_together(
+    redis_address: str, settings: Settings
+) -> None:
+    async with connect_async(redis_address) as client:
+        limits = RateLimits(client, limited(settings, rate_limit="2"))
+        links = [ApiKey(id=f"host:{n}", organization_id="acme", hash="0" * 64) for n in range(6)]
+        for link in links[:5]:
+            await limits.count_link_request(link)
+            await limits.count_link_request(link)
+        with pytest.raises(RateLimitedError, match="this link or token"):
+            await limits.count_link_request(links[0])
+        with pytest.raises(RateLimitedError, match="links and tokens of your organization"):
+            await limits.count_link_request(links[5])
+        # They have not used up what the API keys may do, nor what others may.
+        await limits.count_request(ApiKey(id="key", organization_id="acme", hash="0" * 64))
+        await limits.count_link_request(ApiKey(id="host:x", organization_id="other", hash="0" * 64))
 
 
 async def test_limit_should_be_one_for_all_processes_of_the_api(settings: Settings) -> None:
