@@ -16,6 +16,7 @@ from recording_farm.farm.recording.records import Records
 from recording_farm.farm.webhooks.registry import STATUS_UPDATE, Webhooks
 from testkit.machine.load import Stolen
 from testkit.receivers import Receiver, Reply, receiver
+from testkit.webhooks import webhooks_of
 from testkit.workers import running_worker
 
 CHANGES = 300
@@ -32,7 +33,7 @@ def run(directory: Path) -> Iterator[str]:
         receiver() as hanging,
         running_worker(client, server.address, directory / "data"),
     ):
-        webhooks, records = Webhooks(client, 1000), Records(client)
+        webhooks, records = webhooks_of(client, directory / "data"), Records(client)
         hanging.decide = lambda _received, _before: Reply(hangs=True)
         _register(webhooks, hook.url)
         yield f"change to receiver: {_figures(records, hook)}"

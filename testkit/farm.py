@@ -8,10 +8,13 @@ from redis import Redis
 
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.credentials.sealing import Sealer
 from recording_farm.farm.jobs.settle import settle
 from recording_farm.farm.jobs.transfer_attempt import run_transfer
 from recording_farm.farm.recording.model import FileKind, Reason, ReasonKind, Recording, Status
 from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.sealed_urls import open_urls
 from recording_farm.farm.recording.transfers import STORE, Transfer
 from recording_farm.farm.spool.manifest import describe
 from recording_farm.farm.spool.outbox import Outbox
@@ -31,6 +34,10 @@ class Farm:
     def add(self, **fields: Any) -> Recording:
         """Add a recording as the API would; `fields` replace those of the record."""
         return self.records.add(new_recording(**fields))
+
+    def opened(self, recording: Recording) -> Recording:
+        """The recording with the URLs that its record has sealed."""
+        return open_urls(recording, Sealer(load_secret_key(self.settings)))
 
     def stop_and_delete(self, recording: Recording) -> None:
         """Do what a client does that has changed its mind while the page is being opened."""

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from standardwebhooks import Webhook as StandardWebhook
 
 from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.credentials.sealing import Sealer
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.webhooks.deliveries import DUE_KEY, Deliveries
@@ -29,6 +31,12 @@ from testkit.settings import settings_with
 OPEN = {"allow_private_addresses": "all", "webhook_intervals": "0.05,0.05,0.05"}
 
 
+def webhooks_of(client: redis.Redis, data_dir: Path) -> Webhooks:
+    """The webhooks of a farm whose worker has its keys in `data_dir`."""
+    settings = Settings.model_validate({"data_dir": data_dir})
+    return Webhooks(client, 1000, Sealer(load_secret_key(settings)))
+
+
 class WebhookFarm:
     """The parts of the farm that have to do with webhooks, over one Redis."""
 
@@ -36,7 +44,7 @@ class WebhookFarm:
         self.redis = client
         self.settings: Settings = settings_with(data_dir, redis_url, **OPEN | values)
         self.records = Records(client)
-        self.webhooks = Webhooks(client, self.settings.webhook_limit)
+        self.webhooks = Webhooks(client, self.settings.webhook_limit, Sealer(load_secret_key(self.settings)))
         self.deliveries = Deliveries(client)
         self.log = WebhookLog(client)
         self.key = load_signing_key(self.settings)

@@ -183,7 +183,7 @@ async def _running(
                 recording_configs=RecordingConfigs(client, sealer),
                 storage_presets=StoragePresets(client, sealer),
                 feeds=Feeds(waiting_client, settings.event_streams),
-                webhooks=Webhooks(client, settings.webhook_limit),
+                webhooks=Webhooks(client, settings.webhook_limit, sealer),
                 deliveries=Deliveries(client),
                 webhook_log=WebhookLog(client),
                 signing_key=signing_key,

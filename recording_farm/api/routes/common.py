@@ -22,12 +22,13 @@ from recording_farm.farm.queues.recordings import queue_place
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.outputs import OutputKind
 from recording_farm.farm.recording.records import read_recording
+from recording_farm.farm.recording.sealed_urls import show_urls
 
 
 async def answer(request: Request, recording: Recording) -> Response:
     """The response with a recording; participants see only some fields."""
-    shown = await answer_with(context_of(request), recording)
-    return success(for_participants(shown) if is_participant(request) else shown)
+    found = await answer_with(context_of(request), recording)
+    return success(for_participants(found) if is_participant(request) else found)
 
 
 async def answer_with(context: Context, recording: Recording) -> RecordingObject:
@@ -35,6 +36,12 @@ async def answer_with(context: Context, recording: Recording) -> RecordingObject
     waiting = None
     if recording.status is Status.INVOKED:
         waiting = await run_in_threadpool(_waiting, context, recording)
+    return shown(context, recording, waiting)
+
+
+def shown(context: Context, recording: Recording, waiting: WaitingObject | None = None) -> RecordingObject:
+    """A recording as its organization sees it."""
+    recording = show_urls(recording, context.sealer)
     return recording_object(recording, links_of(context, recording), waiting)
 
 

@@ -15,9 +15,8 @@ from starlette.types import Receive, Scope, Send
 from recording_farm.api.auth import is_still_admitted, organization_of
 from recording_farm.api.context import Context, context_of
 from recording_farm.api.operations import Operation
-from recording_farm.api.routes.common import links_of
+from recording_farm.api.routes.common import shown
 from recording_farm.api.schema.requests import matching, read_headers, read_query
-from recording_farm.api.schema.responses import recording_object
 from recording_farm.farm.db.streams import EntryId
 from recording_farm.farm.recording.feeds import Change
 from recording_farm.farm.recording.model import Recording
@@ -107,7 +106,7 @@ def _event(change: Change) -> ServerSentEvent:
 
 
 def _text(context: Context, recording: Recording) -> str:
-    return recording_object(recording, links_of(context, recording)).model_dump_json(by_alias=True)
+    return shown(context, recording).model_dump_json(by_alias=True)
 
 
 event_operations: Final = (

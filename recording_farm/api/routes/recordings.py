@@ -48,6 +48,7 @@ from recording_farm.farm.recording.model import (
     organization_caller,
 )
 from recording_farm.farm.recording.records import record_key
+from recording_farm.farm.recording.sealed_urls import show_urls
 from recording_farm.farm.storage.backend import StorageError
 
 logger = logging.getLogger(__name__)
@@ -81,11 +82,12 @@ async def _list(request: Request) -> Response:
         limit = context.settings.quota_running
         places = await run_in_threadpool(queue_places, context.redis, organization_id, limit)
         nodes = living(await run_in_threadpool(Nodes(context.redis).all))
+    opened = [show_urls(recording, context.sealer) for recording in found.recordings]
     shown = [
         listed_recording(
             recording, links_of(context, recording), waiting_object(places.get(str(recording.id)), nodes)
         )
-        for recording in found.recordings
+        for recording in opened
     ]
     return success(
         [for_participants(each) for each in shown] if is_participant(request) else shown, paging=paging

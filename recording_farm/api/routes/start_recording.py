@@ -24,6 +24,7 @@ from recording_farm.farm.errors import (
 from recording_farm.farm.pages.watermark import draw, fetch
 from recording_farm.farm.queues.recordings import enqueue_recording
 from recording_farm.farm.recording.model import Recording, Watermark
+from recording_farm.farm.recording.sealed_urls import seal_urls
 from recording_farm.farm.recovery.unclaimed import fail_before_start
 
 
@@ -86,7 +87,7 @@ async def _drawn(context: Context, mark: Watermark, recording: Recording) -> byt
 def _store_and_enqueue(context: Context, plan: StartPlan) -> Recording:
     """Store the record and enqueue the job; if that fails, the recording fails at once."""
     started = context.records.add(
-        plan.recording,
+        seal_urls(plan.recording, context.sealer),
         allow_multiple=plan.allow_multiple,
         idempotency=plan.idempotency,
         target=plan.target,

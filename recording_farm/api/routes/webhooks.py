@@ -30,6 +30,7 @@ from recording_farm.farm.clock import now
 from recording_farm.farm.errors import NotFoundError, WrongStateError
 from recording_farm.farm.queues.webhooks import enqueue_sending
 from recording_farm.farm.recording.model import Recording
+from recording_farm.farm.recording.sealed_urls import seal_webhook_url, show_urls
 from recording_farm.farm.recording.transfers import STORE, Transfer, TransferEvent, TransferState
 from recording_farm.farm.webhooks.deliveries import Delivery
 from recording_farm.farm.webhooks.log import Attempt
@@ -230,7 +231,7 @@ def _replayed(context: Context, organization_id: str, webhook_id: str, log_id: s
 def _url_of_recording(
     context: Context, organization_id: str, webhook_id: str, attempt: Attempt
 ) -> str | None:
-    """The URL, if the recording named it itself; None for a registered webhook.
+    """The sealed URL, if the recording named it itself; None for a registered webhook.
 
     Raises NotFoundError, WrongStateError when the webhook is not enabled.
     """
@@ -238,9 +239,9 @@ def _url_of_recording(
         webhook = context.webhooks.get(organization_id, webhook_id)
     except NotFoundError:
         recording = context.records.get(organization_id, attempt.recording_id)
-        for url in recording.webhooks:
+        for url in show_urls(recording, context.sealer).webhooks:
             if str(webhook_id_of(organization_id, url)) == webhook_id:
-                return url
+                return seal_webhook_url(url, recording.id, context.sealer)
         raise
     if not webhook.enabled:
         raise WrongStateError(f"webhook {webhook_id} is disabled")

@@ -27,6 +27,7 @@ from starlette.requests import Request
 
 from recording_farm.api.http_errors import MalformedRequestError, RequestTooLargeError
 from recording_farm.api.schema.validation_messages import problems_of
+from recording_farm.browser_bot.network.addresses import has_dot_segment
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.hints import PageHints
 from recording_farm.browser_bot.page.site_access import Cookies, Credentials, Headers
@@ -66,9 +67,9 @@ _DOTS: Final = (".", "..")
 def _meeting_id(value: str) -> str:
     if not _PRINTABLE.fullmatch(value):
         raise PydanticCustomError("printable", "must be printable characters")
-    if value in _DOTS:
-        # As a segment of a path these would name another page.
-        raise PydanticCustomError("not_a_name", "must not be . or ..")
+    if has_dot_segment(value):
+        # In the path of the meeting's page these would name another page.
+        raise PydanticCustomError("not_a_name", "must not be . or .., nor have them between slashes")
     return value
 
 

@@ -274,17 +274,23 @@ def _is_under(parts: SplitResult, allowed: SplitResult) -> bool:
     origin, other = ((part.scheme.lower(), _host(part), _port(part)) for part in (parts, allowed))
     if origin != other:
         return False
-    # Browsers resolve /meet/../v2 and /meet/%2e%2e/v2 before they send the request, and some servers decode
-    # a path, even twice, before they resolve it.
-    path = parts.path
+    return parts.path.startswith(allowed.path) and not has_dot_segment(parts.path)
+
+
+def has_dot_segment(path: str) -> bool:
+    """Whether a path leads elsewhere than it reads, or might for a server that decodes it first.
+
+    Browsers resolve /meet/../v2 and /meet/%2e%2e/v2 before they send the request, and some servers decode a
+    path, even twice, before they resolve it.
+    """
     for _ in range(_MAX_DECODED):
-        if not path.startswith(allowed.path) or _DOT_SEGMENT.search(path):
-            return False
+        if _DOT_SEGMENT.search(path):
+            return True
         decoded = unquote(path)
         if decoded == path:
-            return True
+            return False
         path = decoded
-    return False
+    return True
 
 
 async def lookup_addresses(

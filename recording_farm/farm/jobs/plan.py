@@ -25,6 +25,7 @@ from recording_farm.farm.recording.model import (
     Status,
 )
 from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.sealed_urls import open_urls
 from recording_farm.farm.recording.timeline import recorded_elsewhere
 from recording_farm.farm.spool.spool import spool_of
 
@@ -67,6 +68,7 @@ def plan_of(
     access: PageAccess | None = None,
 ) -> Plan:
     """The recorder's plan for a recording on this node."""
+    recording = open_urls(recording, Sealer(load_secret_key(settings)))
     opening = opening_of(recording, access or PageAccess(), settings)
     return Plan(
         url=opening.url,

@@ -42,9 +42,17 @@ class JsonSerializer:
         if len(data) > MAX_BYTES:
             raise UnreadableJobError(f"{len(data)} bytes are too many")
         try:
-            return read_plain_pickle(data) if data.startswith(_PICKLE) else json.loads(data)
+            return read_plain_pickle(data) if data.startswith(_PICKLE) else _as_job(json.loads(data))
         except (ValueError, RecursionError) as error:
             raise UnreadableJobError(f"neither JSON nor a plain pickle: {error}") from None
+
+
+def _as_job(value: Any) -> Any:
+    """RQ's name, instance, arguments and keyword arguments, with tuples where RQ has them; else the value."""
+    match value:
+        case [name, instance, [*arguments], {**keywords}]:
+            return name, instance, tuple(arguments), keywords
+    return value
 
 
 _MARK: Final = object()

@@ -53,7 +53,7 @@ class Delivery(BaseModel):
     organization_id: str
     webhook_id: UUID
     url: str | None = None
-    """The URL, if the recording named it itself; None for a registered webhook."""
+    """The sealed URL, if the recording named it itself; None for a registered webhook."""
     recording_id: UUID
     lane: str
     body: Annotated[str, Field(repr=False)]

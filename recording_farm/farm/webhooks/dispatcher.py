@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.credentials.sealing import Sealer
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import Outage, describe
 from recording_farm.farm.host.processes import stop_event
@@ -25,6 +26,7 @@ from recording_farm.farm.queues.webhooks import enqueue_sending
 from recording_farm.farm.recording.changes import CHANGES_KEY, Change, change_of
 from recording_farm.farm.recording.links import Links
 from recording_farm.farm.recording.model import FINAL
+from recording_farm.farm.recording.sealed_urls import seal_webhook_url, show_urls
 from recording_farm.farm.storage.store import open_store
 from recording_farm.farm.telemetry.counts import Counts, change_increments
 from recording_farm.farm.telemetry.logs import about
@@ -70,11 +72,12 @@ class Dispatcher:
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         """`client` must return bytes (see `farm.db.clients`). Raises SettingsError."""
         self._redis = client
-        self._webhooks = Webhooks(client, settings.webhook_limit)
+        secret = load_secret_key(settings)
+        self._sealer = Sealer(secret)
+        self._webhooks = Webhooks(client, settings.webhook_limit, self._sealer)
         self._deliveries = Deliveries(client)
         self._counts = Counts(client)
         self._traces = open_sender(settings.node)
-        secret = load_secret_key(settings)
         self._links = Links(settings, open_store(settings), secret)
 
     def close(self) -> None:
@@ -143,7 +146,7 @@ class Dispatcher:
                 id=str(uuid4()),
                 organization_id=recording.organization_id,
                 webhook_id=webhook_id,
-                url=url,
+                url=url and seal_webhook_url(url, recording.id, self._sealer),
                 recording_id=recording.id,
                 lane=str(recording.id),
                 body=body,
@@ -169,7 +172,8 @@ class Dispatcher:
         for webhook in self._webhooks.all_of(recording.organization_id):
             if webhook.wants(event):
                 yield webhook.id, None
-        for url in recording.webhooks if change.transfer is None else ():
+        own = show_urls(recording, self._sealer).webhooks if change.transfer is None else ()
+        for url in own:
             yield webhook_id_of(recording.organization_id, url), url
 
 

@@ -1,14 +1,15 @@
 """Webhooks: the URLs that receive an organization's events, and the secrets that sign the deliveries.
 
 Keys
-    farm:webhooks:{org}           hash: the organization's webhooks by id, each as one JSON object
-    farm:webhook-secret:{org}     the secret of deliveries to the URLs that recordings name themselves
+    farm:webhooks:{org}           hash: the organization's webhooks by id, each as one JSON object, sealed
+    farm:webhook-secret:{org}     the secret of deliveries to the URLs that recordings name themselves, sealed
 
-Secrets are stored in clear text, because the workers sign with them. A secret only proves that a delivery
-comes from this farm, and the API shows it only when it is made.
+URLs and secrets are sealed (`farm.credentials.sealed_texts`), because URLs hold tokens, and a secret proves
+that a delivery comes from this farm. The API shows a secret only when it is made.
 """
 
 import base64
+import logging
 import secrets
 from collections.abc import Callable
 from datetime import datetime
@@ -20,12 +21,17 @@ import redis
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from recording_farm.farm.clock import now
+from recording_farm.farm.credentials.sealed_texts import open_text, seal_text
+from recording_farm.farm.credentials.sealing import Sealer
 from recording_farm.farm.errors import (
     NotFoundError,
     RedisUnavailableError,
+    SettingsError,
     TooManyWebhooksError,
     WebhookExistsError,
 )
+
+logger = logging.getLogger(__name__)
 
 WebhookEvent = OneOf[
     "meeting.started",
@@ -95,10 +101,11 @@ class Webhooks:
     like one that does not exist.
     """
 
-    def __init__(self, client: redis.Redis, most: int) -> None:
-        """An organization may have `most` webhooks."""
+    def __init__(self, client: redis.Redis, most: int, sealer: Sealer) -> None:
+        """An organization may have `most` webhooks. They are sealed by `sealer`."""
         self._redis = client
         self._most = most
+        self._sealer = sealer
 
     def create(
         self, organization_id: str, *, name: str, url: str, events: tuple[WebhookEvent, ...], enabled: bool
@@ -130,14 +137,15 @@ class Webhooks:
     def all_of(self, organization_id: str) -> list[Webhook]:
         """An organization's webhooks, the oldest first."""
         values = cast("list[bytes]", self._redis.hvals(_key(organization_id)))
-        return _sorted(values)
+        return self._sorted(values, organization_id)
 
     def get(self, organization_id: str, webhook_id: str) -> Webhook:
         """One webhook. Raises NotFoundError."""
         value = self._redis.hget(_key(organization_id), webhook_id.lower())
-        if value is None:
+        webhook = None if value is None else self._opened(cast("bytes", value), organization_id)
+        if webhook is None:
             raise _not_found(webhook_id)
-        return Webhook.model_validate_json(cast("bytes", value))
+        return webhook
 
     def change(self, organization_id: str, webhook_id: str, **fields: Any) -> Webhook:
         """Set fields of a webhook; returns the new state. Raises NotFoundError, WebhookExistsError.
@@ -184,14 +192,32 @@ class Webhooks:
     def secret_of(self, organization_id: str) -> str:
         """The secret of deliveries to URLs that the organization's recordings name themselves."""
         key = _secret_key(organization_id)
-        self._redis.set(key, new_secret(), nx=True)
-        return cast("bytes", self._redis.get(key)).decode()
+        self._redis.set(key, self._sealed_secret(new_secret(), organization_id), nx=True)
+        kept = cast("bytes", self._redis.get(key)).decode()
+        return open_text(self._sealer, kept, _secret_context(organization_id))
 
     def rotate_secret_of(self, organization_id: str) -> str:
         """Replace that secret; the next delivery is signed with the new one."""
         secret = new_secret()
-        self._redis.set(_secret_key(organization_id), secret)
+        self._redis.set(_secret_key(organization_id), self._sealed_secret(secret, organization_id))
         return secret
+
+    def _sealed_secret(self, secret: str, organization_id: str) -> str:
+        return seal_text(self._sealer, secret, _secret_context(organization_id))
+
+    def _opened(self, value: bytes, organization_id: str) -> Webhook | None:
+        """The webhook, or None if it was sealed with another key; that must not stop all others."""
+        try:
+            text = open_text(self._sealer, value.decode(), _context(organization_id))
+            return Webhook.model_validate_json(text)
+        except (SettingsError, ValueError) as error:
+            logger.error("a webhook of %s cannot be read: %s", organization_id, type(error).__name__)
+            return None
+
+    def _sorted(self, values: list[bytes], organization_id: str) -> list[Webhook]:
+        webhooks = [self._opened(value, organization_id) for value in values]
+        readable = [webhook for webhook in webhooks if webhook is not None]
+        return sorted(readable, key=lambda webhook: (webhook.created_at, webhook.id))
 
     def _write(self, organization_id: str, decide: Callable[[list[Webhook]], Webhook]) -> Webhook:
         """Write the webhook that `decide` returns for the existing ones; retried if they change meanwhile."""
@@ -199,12 +225,13 @@ class Webhooks:
         for _ in range(_TRIES):
             with self._redis.pipeline() as pipeline:
                 pipeline.watch(key)  # type: ignore[no-untyped-call]
-                others = _sorted(cast("list[bytes]", pipeline.hvals(key)))
+                others = self._sorted(cast("list[bytes]", pipeline.hvals(key)), organization_id)
                 webhook = decide(others)
                 if any(other.url == webhook.url and other.id != webhook.id for other in others):
                     raise WebhookExistsError(f'"url": a webhook with this URL exists already: {webhook.url}')
                 pipeline.multi()
-                pipeline.hset(key, str(webhook.id), webhook.model_dump_json())
+                sealed = seal_text(self._sealer, webhook.model_dump_json(), _context(organization_id))
+                pipeline.hset(key, str(webhook.id), sealed)
                 try:
                     pipeline.execute()
                 except redis.WatchError:
@@ -221,9 +248,12 @@ def _secret_key(organization_id: str) -> str:
     return f"farm:webhook-secret:{organization_id}"
 
 
-def _sorted(values: list[bytes]) -> list[Webhook]:
-    webhooks = [Webhook.model_validate_json(value) for value in values]
-    return sorted(webhooks, key=lambda webhook: (webhook.created_at, webhook.id))
+def _context(organization_id: str) -> str:
+    return f"a webhook of {organization_id}"
+
+
+def _secret_context(organization_id: str) -> str:
+    return f"the webhook secret of {organization_id}"
 
 
 def _of_id(webhooks: list[Webhook], webhook_id: str) -> Webhook:

@@ -21,9 +21,12 @@ import redis
 
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings, load_settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.credentials.sealing import Sealer
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import describe
-from recording_farm.farm.errors import NotFoundError
+from recording_farm.farm.errors import NotFoundError, SettingsError
+from recording_farm.farm.recording.sealed_urls import open_webhook_url
 from recording_farm.farm.telemetry.counts import Counts, attempt_increments
 from recording_farm.farm.telemetry.logs import about
 from recording_farm.farm.webhooks.deliveries import Deliveries, Delivery, Head
@@ -127,7 +130,8 @@ class Sender:
     def __init__(self, settings: Settings, client: redis.Redis, key: SigningKey) -> None:
         """Use each instance in only one event loop."""
         self._settings = settings
-        self._webhooks = Webhooks(client, settings.webhook_limit)
+        self._sealer = Sealer(load_secret_key(settings))
+        self._webhooks = Webhooks(client, settings.webhook_limit, self._sealer)
         self._deliveries = Deliveries(client)
         self._counts = Counts(client)
         self._key = key
@@ -185,7 +189,12 @@ class Sender:
     def _target_of(self, delivery: Delivery) -> Target | None:
         """The target of a delivery; None when the webhook was deleted or disabled."""
         if delivery.url is not None:
-            return Target(delivery.url, self._webhooks.secret_of(delivery.organization_id))
+            try:
+                url = open_webhook_url(delivery.url, delivery.recording_id, self._sealer)
+                return Target(url, self._webhooks.secret_of(delivery.organization_id))
+            except SettingsError as error:
+                logger.error("%s", error)
+                return None
         try:
             webhook = self._webhooks.get(delivery.organization_id, str(delivery.webhook_id))
         except NotFoundError:

@@ -22,6 +22,7 @@ from recording_farm.farm.recording.model import Status
 from recording_farm.farm.recording.records import Records
 from testkit.api.client import ACME, OTHER
 from testkit.api.serving import served
+from testkit.farm import Farm
 
 SECONDS = 20.0
 MEDIA = {"audio": True, "video": True, "camera": "{a-b}", "screen": None}
@@ -105,11 +106,12 @@ async def host_token(address: str, meeting_id: str = "room") -> str:
     return fragment_token(answer.json()["data"]["url"])
 
 
-async def recorder_token(address: str, records: Records, meeting_id: str = "room") -> str:
+async def recorder_token(address: str, farm: Farm, meeting_id: str = "room") -> str:
     async with httpx.AsyncClient(base_url=address, auth=ACME) as client:
         answer = await client.post("/v2/recordings", json={"meeting_id": meeting_id})
     assert TOKEN_PREFIX not in answer.text
-    return fragment_token(records.get("acme", answer.json()["data"]["id"]).url)
+    recording = farm.records.get("acme", answer.json()["data"]["id"])
+    return fragment_token(farm.opened(recording).url)
 
 
 async def test_people_should_see_each_other_come_change_and_go(address: str) -> None:
@@ -351,9 +353,9 @@ async def test_only_a_host_should_end_the_meeting(address: str) -> None:
             assert await host.is_put_out()
 
 
-async def test_token_should_be_good_for_its_meeting_and_role_only(address: str, records: Records) -> None:
+async def test_token_should_be_good_for_its_meeting_and_role_only(address: str, farm: Farm) -> None:
     other = await host_token(address, "another")
-    recorder = await recorder_token(address, records)
+    recorder = await recorder_token(address, farm)
     for token in (other, recorder):
         async with connected(address) as eve:
             await eve.say(type="join", name="Eve", token=token)
@@ -373,8 +375,8 @@ async def test_token_should_be_good_for_its_meeting_and_role_only(address: str, 
         assert answer.status_code == 404
 
 
-async def test_recorder_should_not_listen_when_its_recording_is_over(address: str, records: Records) -> None:
-    token = await recorder_token(address, records)
+async def test_recorder_should_not_listen_when_its_recording_is_over(address: str, farm: Farm) -> None:
+    token = await recorder_token(address, farm)
     async with httpx.AsyncClient(base_url=address, auth=ACME) as client:
         active = (await client.get("/v2/recordings/active-recording/room")).json()["data"]
         await client.put(f"/v2/recordings/{active['id']}", json={"action": "stop"})
@@ -384,9 +386,9 @@ async def test_recorder_should_not_listen_when_its_recording_is_over(address: st
 
 
 async def test_recorder_should_be_in_no_list_but_everybody_should_know_of_the_recording(
-    address: str, records: Records
+    address: str, farm: Farm
 ) -> None:
-    token = await recorder_token(address, records)
+    token = await recorder_token(address, farm)
     async with (
         httpx.AsyncClient(base_url=address, timeout=SECONDS) as client,
         joined(address, "Ada") as (ada, ada_is),
@@ -434,8 +436,8 @@ async def test_recorder_should_be_in_no_list_but_everybody_should_know_of_the_re
         assert (await ada.hear("recording"))["on"] is False
 
 
-async def test_everybody_should_see_that_the_recording_is_paused(address: str, records: Records) -> None:
-    token = await recorder_token(address, records)
+async def test_everybody_should_see_that_the_recording_is_paused(address: str, farm: Farm) -> None:
+    token = await recorder_token(address, farm)
     async with (
         httpx.AsyncClient(base_url=address, timeout=SECONDS) as client,
         joined(address, "Ada") as (ada, _),
@@ -444,7 +446,7 @@ async def test_everybody_should_see_that_the_recording_is_paused(address: str, r
         assert await ada.hear("recording") == {"type": "recording", "on": True, "paused": False}
         active = (await client.get("/v2/recordings/active-recording/room", auth=ACME)).json()["data"]
         for status, paused in ((Status.RECORDING, None), (Status.PAUSED, True), (Status.RECORDING, False)):
-            records.change_state(active["id"], status)
+            farm.records.change_state(active["id"], status)
             if paused is not None:
                 assert (await ada.hear("recording"))["paused"] is paused
             if paused:

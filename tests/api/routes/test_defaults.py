@@ -155,7 +155,7 @@ async def test_bad_field_should_be_refused_as_on_start(
 
 
 async def test_start_should_take_what_it_leaves_out_from_the_meeting_then_the_organization(
-    client: httpx.AsyncClient, records: Records
+    client: httpx.AsyncClient, farm: Farm
 ) -> None:
     await put(
         client,
@@ -164,7 +164,7 @@ async def test_start_should_take_what_it_leaves_out_from_the_meeting_then_the_or
     )
     await put(client, MEETING, {"max_seconds": 200, "video_config": {"width": 320}, "page_contract": "plain"})
 
-    recording = records.get("acme", (await start(client))["id"])
+    recording = farm.opened(farm.records.get("acme", (await start(client))["id"]))
     assert (recording.max_seconds, recording.url, recording.page_contract) == (200, PAGE, "plain")
     assert (recording.codec, recording.width, recording.height) == ("VP8", 320, 480)
     assert recording.output_file_name.endswith(".webm")
@@ -172,21 +172,21 @@ async def test_start_should_take_what_it_leaves_out_from_the_meeting_then_the_or
     data = await start(
         client, max_seconds=300, video_config={"height": 240}, file_name_prefix="mine", url=None
     )
-    recording = records.get("acme", data["id"])
+    recording = farm.opened(farm.records.get("acme", data["id"]))
     assert (recording.max_seconds, recording.url, recording.file_name_prefix) == (300, PAGE, "mine")
     assert (recording.codec, recording.width, recording.height) == ("VP8", 320, 240)
 
     # What is sent holds, even if it is what would be built in.
     data = await start(client, video_config={"codec": "H264", "width": 1280}, page_contract="auto")
-    recording = records.get("acme", data["id"])
+    recording = farm.records.get("acme", data["id"])
     assert (recording.codec, recording.width, recording.height) == ("H264", 1280, 480)
     assert recording.page_contract == "auto"
 
-    elsewhere = records.get("acme", (await start(client, meeting_id="elsewhere"))["id"])
+    elsewhere = farm.records.get("acme", (await start(client, meeting_id="elsewhere"))["id"])
     assert (elsewhere.max_seconds, elsewhere.width, elsewhere.page_contract) == (100, 640, "auto")
 
     foreign = await client.post("/v2/recordings", json={"meeting_id": "demo"}, auth=OTHER)
-    recording = records.get("other", foreign.json()["data"]["id"])
+    recording = farm.records.get("other", foreign.json()["data"]["id"])
     assert (recording.max_seconds, recording.codec, recording.width) == (86400, "H264", 1280)
 
 

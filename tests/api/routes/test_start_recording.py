@@ -55,16 +55,14 @@ async def test_start_should_need_nothing_but_a_meeting(client: httpx.AsyncClient
     }
     assert data["output_file_name"].startswith("demo_")
     assert data["output_file_name"].endswith(".mp4")
-    recording = farm.records.get("acme", data["id"])
+    recording = farm.opened(farm.records.get("acme", data["id"]))
     assert recording.url == f"http://127.0.0.1:{farm.settings.port}/meet/demo"
     assert (recording.codec, recording.width, recording.height, recording.fps) == ("H264", 1280, 720, 30)
     assert recording.max_seconds == 86400
     assert [job.args for job in recordings_queue(farm.redis, "acme").jobs] == [(data["id"],)]
 
 
-async def test_start_should_take_every_field_that_is_built(
-    client: httpx.AsyncClient, records: Records
-) -> None:
+async def test_start_should_take_every_field_that_is_built(client: httpx.AsyncClient, farm: Farm) -> None:
     data = await start(
         client,
         meeting_id="97440c6a-140b-40a9-9499-b23fd7a3868a",
@@ -91,7 +89,7 @@ async def test_start_should_take_every_field_that_is_built(
         "profile": "mixed",
         "watermark": None,
     }
-    recording = records.get(None, data["id"])
+    recording = farm.opened(farm.records.get(None, data["id"]))
     assert (recording.url, recording.max_seconds, recording.page_contract) == (PAGE, 61, "console")
     assert (data["locale"], data["timezone"]) == ("de-AT", "Europe/Vienna")
     assert (recording.locale, recording.timezone) == ("de-AT", "Europe/Vienna")
@@ -127,12 +125,12 @@ async def test_null_should_be_the_same_as_not_set(client: httpx.AsyncClient) -> 
 S3 = {"type": "s3", "bucket": "films", "access_key": "key", "endpoint": "https://8.8.8.8"}
 
 
-@pytest.mark.parametrize("meeting_id", ["a b", "a/b?c#d", "Ünïcode 会議", "%2e%2e", "x" * 128])
+@pytest.mark.parametrize("meeting_id", ["a b", "a/b?c#d", "Ünïcode 会議", "100%", "x" * 128])
 async def test_meeting_id_should_be_any_printable_text(
-    client: httpx.AsyncClient, records: Records, meeting_id: str
+    client: httpx.AsyncClient, farm: Farm, meeting_id: str
 ) -> None:
     data = await start(client, meeting_id=meeting_id)
-    recording = records.get(None, data["id"])
+    recording = farm.opened(farm.records.get(None, data["id"]))
     assert recording.meeting_id == meeting_id
     assert httpx.URL(recording.url).path == f"/meet/{meeting_id}"
     assert recording.url.count("/") == 4
@@ -370,3 +368,24 @@ async def test_recording_that_cannot_be_queued_should_end_at_once(
     assert_error(response, 503, str(invoked[0].id))
     assert records.get(None, invoked[0].id).status is Status.ERRORED
     assert_error(await client.get("/v2/recordings/active-recording/demo"), 404, "demo")
+
+
+async def test_no_url_of_a_recording_should_be_readable_in_redis(
+    client: httpx.AsyncClient, redis_client: redis.Redis
+) -> None:
+    page, hook = f"{PAGE}?key=hunter2", "http://8.8.8.8/hook?key=hunter2"
+    data = await start(client, url=page, webhooks=[hook])
+    built_in = await start(client, meeting_id="built-in")
+    assert data["webhooks"][0]["url"] == hook
+    found = (await client.get(f"/v2/recordings/{data['id']}")).json()["data"]
+    assert (found["url"], found["webhooks"]) == (page, data["webhooks"])
+    for recording_id in (data["id"], built_in["id"]):
+        record = str(redis_client.hgetall(f"farm:recording:{recording_id}"))
+        assert "status" in record
+        for secret in ("hunter2", "#recorder", "meet_", "8.8.8.8"):
+            assert secret not in record
+    for stream in ("farm:changes", "farm:events:acme"):
+        told = str(redis_client.xrange(stream))
+        assert data["id"] in told
+        assert "hunter2" not in told
+        assert "meet_" not in told

@@ -16,6 +16,8 @@ from starlette.applications import Starlette
 from recording_farm.api.app import create_app
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.credentials.sealing import Sealer
 from recording_farm.farm.errors import SettingsError
 from recording_farm.farm.queues.webhooks import webhooks_queue
 from recording_farm.farm.webhooks.registry import EVENTS, Webhooks, webhook_id_of
@@ -103,7 +105,7 @@ async def test_webhook_that_the_farm_has_disabled_should_say_so_until_it_is_chan
 ) -> None:
     made = await create(client)
     path = f"/v2/webhooks/{made['id']}"
-    webhooks = Webhooks(farm.redis, farm.settings.webhook_limit)
+    webhooks = Webhooks(farm.redis, farm.settings.webhook_limit, Sealer(load_secret_key(farm.settings)))
 
     async def disabled() -> Any:
         assert webhooks.disable("acme", made["id"], made["url"], now(), "the receiver answered 410 Gone")

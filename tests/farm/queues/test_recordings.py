@@ -27,7 +27,7 @@ def test_recording_should_be_queued_as_a_job_with_its_own_id(redis_client: redis
     assert (job.id, job.func_name, job.args) == (
         str(recording.id),
         "farm.jobs.entry.record",
-        [str(recording.id)],
+        (str(recording.id),),
     )
     assert job.timeout is not None
     assert job.timeout >= 100 + 3600

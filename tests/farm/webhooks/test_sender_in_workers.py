@@ -14,11 +14,12 @@ from recording_farm.farm.recording.model import Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.webhooks.deliveries import DUE_KEY, lanes_key
 from recording_farm.farm.webhooks.log import WebhookLog
-from recording_farm.farm.webhooks.registry import STATUS_UPDATE, Webhook, Webhooks
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE, Webhook
 from testkit.machine.processes import below
 from testkit.receivers import Receiver, Reply
 from testkit.recordings import new_recording
 from testkit.settings import settings_with
+from testkit.webhooks import webhooks_of
 from testkit.workers import process_connected_to, running_worker
 
 pytestmark = pytest.mark.long
@@ -26,8 +27,10 @@ pytestmark = pytest.mark.long
 QUICK = {"FARM_WEBHOOK_INTERVALS": "0.1,0.1,0.2,0.5,1,1,1,1,1,1", "FARM_WEBHOOK_TIMEOUT": "1"}
 
 
-def register(client: redis.Redis, url: str) -> Webhook:
-    return Webhooks(client, 50).create("acme", name="test", url=url, events=(STATUS_UPDATE,), enabled=True)
+def register(client: redis.Redis, data_dir: Path, url: str) -> Webhook:
+    return webhooks_of(client, data_dir).create(
+        "acme", name="test", url=url, events=(STATUS_UPDATE,), enabled=True
+    )
 
 
 def wait_until_nothing_waits(client: redis.Redis, timeout: float = 60) -> None:
@@ -41,7 +44,7 @@ def wait_until_nothing_waits(client: redis.Redis, timeout: float = 60) -> None:
 def test_change_should_reach_a_receiver_at_once_and_a_failure_be_tried_again(
     redis_client: redis.Redis, redis_address: str, tmp_path: Path, hook: Receiver
 ) -> None:
-    webhook = register(redis_client, hook.url)
+    webhook = register(redis_client, tmp_path, hook.url)
     hook.decide = lambda _, before: Reply(503 if before == 2 else 200)
     records = Records(redis_client)
     recording = new_recording()
@@ -68,7 +71,7 @@ def test_change_should_reach_a_receiver_at_once_and_a_failure_be_tried_again(
 def test_killed_process_should_lose_no_delivery(
     redis_client: redis.Redis, redis_address: str, tmp_path: Path, hook: Receiver, victim: str
 ) -> None:
-    register(redis_client, hook.url)
+    register(redis_client, tmp_path, hook.url)
     records = Records(redis_client)
     recording = new_recording()
     hook.decide = lambda _, before: Reply(hangs=before == 0)
@@ -101,7 +104,7 @@ def test_webhooks_should_go_on_after_redis_was_away(tmp_path: Path, hook: Receiv
     recording = new_recording()
     with ExitStack() as redis_server, connect(settings.redis_address) as client:
         address = redis_server.enter_context(embedded_redis(settings)).address
-        register(client, hook.url)
+        register(client, tmp_path / "data", hook.url)
         with running_worker(client, address, tmp_path / "data", **QUICK):
             records = Records(client)
             records.add(recording)
@@ -120,7 +123,7 @@ def test_webhooks_should_go_on_after_redis_was_away(tmp_path: Path, hook: Receiv
 def test_delivery_that_was_not_sent_should_wait_for_the_next_start(
     redis_client: redis.Redis, redis_address: str, tmp_path: Path, hook: Receiver
 ) -> None:
-    webhook = register(redis_client, hook.url)
+    webhook = register(redis_client, tmp_path, hook.url)
     records = Records(redis_client)
     recording = new_recording()
     hook.decide = lambda _, before: Reply(500 if before == 0 else 200)

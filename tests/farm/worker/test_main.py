@@ -25,7 +25,7 @@ from recording_farm.farm.recording.model import Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.spool.ending import load_ending
 from recording_farm.farm.spool.spool import spool_of
-from recording_farm.farm.webhooks.registry import STATUS_UPDATE, Webhooks
+from recording_farm.farm.webhooks.registry import STATUS_UPDATE
 from testkit.machine.processes import below
 from testkit.network.ports import free_port
 from testkit.network.wire import wire_to
@@ -34,6 +34,7 @@ from testkit.recordings import new_recording
 from testkit.redis_servers import Server, faulty_redis, running
 from testkit.settings import settings_with
 from testkit.waiting import wait_until
+from testkit.webhooks import webhooks_of
 from testkit.workers import running_worker
 
 pytestmark = pytest.mark.long
@@ -132,7 +133,9 @@ def test_worker_should_not_wait_for_ever_for_a_redis_that_goes_away_before_the_l
         ) as worker,
     ):
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        Webhooks(client, 1).create("acme", name="silent", url=url, events=(STATUS_UPDATE,), enabled=True)
+        webhooks_of(client, tmp_path / "data").create(
+            "acme", name="silent", url=url, events=(STATUS_UPDATE,), enabled=True
+        )
         Records(client).add(new_recording(organization_id="acme"))
         queue = webhooks_queue(client)
         wait_until(lambda: StartedJobRegistry(queue=queue).get_job_ids(cleanup=False), 30)
