@@ -28,6 +28,15 @@ class StageDegradedError(StageError):
     """The stage must be replaced: it runs but does not work properly, or its failure is already reported."""
 
 
+class StageLimitError(StageError):
+    """The page broke a limit of its stage: `resource` is `disk`, `memory` or `tasks`."""
+
+    def __init__(self, message: str, resource: str) -> None:
+        """Name the limit."""
+        super().__init__(message)
+        self.resource = resource
+
+
 class PageError(BrowserBotError):
     """The page did not open or did not become ready; the message is for users.
 

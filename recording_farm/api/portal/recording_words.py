@@ -23,6 +23,8 @@ _FINDINGS: Final = {
     Finding.PAGE_CUT_OFF: "Page disconnected",
     Finding.DISK_FULL: "Disk nearly full",
     Finding.MEMORY: "Too much memory",
+    Finding.STAGE_DISK: "Browser's disk full",
+    Finding.STAGE_TASKS: "Too many processes",
     Finding.ENCODER_SLOW: "Encoder too slow",
     Finding.MEETING_EMPTY: "Meeting empty",
 }

@@ -25,7 +25,9 @@ from playwright.async_api import (
 from playwright.async_api import Error as PlaywrightError
 
 from recording_farm.browser_bot.errors import StageError
+from recording_farm.browser_bot.stage.box import NO_LIMITS, StageLimits, box_command, storage_switches
 from recording_farm.browser_bot.stage.devices import write_devices
+from recording_farm.browser_bot.stage.enter_box import HOME
 from recording_farm.browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
 from recording_farm.browser_bot.stage.fonts import write_fonts
 from recording_farm.browser_bot.stage.network import LOOPBACK_PEERS, StageNetwork
@@ -141,9 +143,12 @@ LAUNCHER = """\
 #!/bin/sh
 cd {directory} || exit 1
 echo $$ $PPID > {pid_file}
-# Chromium only uses the last --disable-features, and Playwright already passes one.
+# Chromium only uses the last --disable-features and --enable-features, and Playwright already passes them.
 for word do
-  case $word in --disable-features=*) word=$word,{features} ;; esac
+  case $word in
+    --disable-features=*) word=$word,{disabled} ;;
+    --enable-features=*) word=$word{enabled} ;;
+  esac
   set -- "$@" "$word"
   shift
 done
@@ -151,19 +156,34 @@ exec {command} "$@"
 """
 
 
-def write_launcher(directory: Path, chromium: Path, entrance: Sequence[str] = ()) -> Path:
-    """Write a script that starts Chromium so that it dies with Playwright's driver, which dies with us.
+def browser_command(
+    directory: Path,
+    chromium: Path,
+    *,
+    entrance: Sequence[str] = (),
+    limits: StageLimits = NO_LIMITS,
+    group: Path | None = None,
+) -> list[str]:
+    """Return the words that start Chromium; each program of them becomes the next one and keeps its pid.
 
-    `entrance` is a command that runs the rest in the stage's network. It precedes `setpriv`, because a
-    process that enters a user namespace loses its parent-death signal.
+    `entrance` is a command that runs the rest in the stage's network. `setpriv` is last, so that Chromium
+    dies with Playwright's driver, which dies with us: a process that enters a user namespace loses its
+    parent-death signal.
     """
+    box = [] if limits == NO_LIMITS else box_command(directory, limits, group)
+    return [*box, *entrance, *DIES_WITH_PARENT, str(chromium)]
+
+
+def write_launcher(directory: Path, command: Sequence[str], features: Sequence[str] = ()) -> Path:
+    """Write a script that starts Chromium by `command`, with additional `features`."""
     launcher = directory / "chromium"
     launcher.write_text(
         LAUNCHER.format(
             directory=shlex.quote(str(directory)),
             pid_file=shlex.quote(str(directory / PID_FILE)),
-            features=",".join(UNWANTED_FEATURES),
-            command=shlex.join([*entrance, *DIES_WITH_PARENT, str(chromium)]),
+            disabled=",".join(UNWANTED_FEATURES),
+            enabled="".join(f",{feature}" for feature in features),
+            command=shlex.join(command),
         )
     )
     launcher.chmod(0o700)
@@ -315,12 +335,15 @@ async def open_browser(
     network: StageNetwork | None = None,
     environment: Environment = DEFAULT_ENVIRONMENT,
     authorities: Path | None = None,
+    limits: StageLimits = NO_LIMITS,
+    group: Path | None = None,
 ) -> AsyncIterator[Browser]:
     """Run Chromium with a fresh profile in `directory` on the display and audio device in `variables`.
 
     All traffic, loopback included, goes through `network`, if there is one. `authorities` is an NSS database
-    of certificate authorities that Chromium trusts besides its own. Raises StageError if Chromium does not
-    start, ProgramNotFoundError if it is not installed.
+    of certificate authorities that Chromium trusts besides its own. Everything that it writes is below
+    `home`, see `enter_box`; `group` is its control group. Raises StageError if Chromium does not start,
+    ProgramNotFoundError if it is not installed.
     """
     playwright = await driver.start()
     root = os.geteuid() == 0
@@ -328,9 +351,12 @@ async def open_browser(
     switches = [*chromium_switches(width, height), *(network.switches if network else [LOOPBACK_PEERS])]
     if environment.devices:
         switches += write_devices(directory)
+    storage, features = storage_switches(limits)
+    home = directory / HOME
+    home.mkdir(mode=0o700)
     if authorities is not None:
-        shutil.copytree(authorities, directory / NSS_DATABASE)
-    profile, shims = directory / "profile", directory / "bin"
+        shutil.copytree(authorities, home / NSS_DATABASE)
+    profile, shims = home / "profile", directory / "bin"
     write_profile(profile, environment.preferences, credentials=environment.credentials)
     write_shims(shims)
     try:
@@ -338,17 +364,25 @@ async def open_browser(
             context = await playwright.chromium.launch_persistent_context(
                 profile,
                 executable_path=write_launcher(
-                    directory, chromium_path(chromium), network.entrance if network else ()
+                    directory,
+                    browser_command(
+                        directory,
+                        chromium_path(chromium),
+                        entrance=network.entrance if network else (),
+                        limits=limits,
+                        group=group,
+                    ),
+                    features,
                 ),
                 headless=False,
-                args=switches,
+                args=[*switches, *storage],
                 ignore_default_args=ignored_defaults(),
                 chromium_sandbox=not root,
                 env={
                     "PATH": f"{shims}:{os.environ.get('PATH', os.defpath)}",
-                    "HOME": str(directory),
+                    "HOME": str(home),
                     # Temporary files of a killed Chromium are deleted with the stage's directory.
-                    "TMPDIR": str(directory),
+                    "TMPDIR": str(home),
                     "LANG": "C.UTF-8",
                     "DBUS_SESSION_BUS_ADDRESS": "disabled:",
                     **write_fonts(directory),

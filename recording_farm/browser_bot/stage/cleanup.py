@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from recording_farm.browser_bot.stage import control_group
 from recording_farm.browser_bot.stage.display import SOCKETS
 
 logger = logging.getLogger(__name__)
@@ -124,6 +125,9 @@ def clean_up_stages(root: Path | None = None, stages: Collection[Path] | None = 
             logged += 1
         shutil.rmtree(directory, ignore_errors=True)
         count += 1
+    if (parent := control_group.stages_group()) is not None:
+        there = {path.name for path in (root or Path(tempfile.gettempdir())).glob(f"{PREFIX}*")}
+        control_group.remove_groups_without_stage(parent, PREFIX, there)
     if logged:
         logger.info("removed %d stages of dead recorders, killed %d programs", logged, killed)
     return count

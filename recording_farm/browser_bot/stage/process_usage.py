@@ -41,6 +41,24 @@ def read_usage(pids: Iterable[int]) -> list[Usage]:
     return [usage for pid in pids if (usage := _usage(Path(f"/proc/{pid}"))) is not None]
 
 
+def read_counts(pids: Iterable[int]) -> tuple[int, int]:
+    """Return the private memory (bytes) and the tasks of processes together; takes some 20 us for each.
+
+    Memory that processes share is left out, and so are programs and libraries, which are on a disk.
+    """
+    memory = tasks = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+                _, resident, shared, *_ = file.read().split()
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                tasks += int(file.read().rpartition(")")[2].split()[17])
+        except OSError:  # it has ended
+            continue
+        memory += (int(resident) - int(shared)) * PAGE
+    return memory, tasks
+
+
 def _usage(process: Path) -> Usage | None:
     try:
         # The name, in parentheses, may contain spaces and parentheses itself.

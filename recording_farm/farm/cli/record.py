@@ -141,7 +141,8 @@ def record_file(
             settings.fake_devices, locale or settings.locale, timezone or settings.timezone
         ),
         authorities=nss_database(settings.ca_file, settings.data_dir),
-        limits=Limits(_LEAST_DISK, settings.stage_memory, settings.empty_seconds),
+        limits=Limits(_LEAST_DISK, settings.empty_seconds),
+        stage_limits=settings.stage_limits,
         join_seconds=settings.join_seconds,
         join_tries=settings.join_tries,
     )

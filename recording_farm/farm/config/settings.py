@@ -29,6 +29,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from recording_farm.browser_bot.network.addresses import AddressRule, parse_address_rule
 from recording_farm.browser_bot.network.udp_policy import UdpPolicy
+from recording_farm.browser_bot.stage.box import MAX_TASKS, StageLimits
 from recording_farm.farm.config.parsing import (
     OrganizationKey,
     absolute_path,
@@ -499,12 +500,21 @@ class Settings(BaseSettings):
     )
     stage_memory: Annotated[int, BeforeValidator(parse_bytes)] = Field(
         json_schema_extra=_about(
-            Group.RECORDINGS, "3G", "farm/recorder/monitor.py", unit="bytes, or a number with K, M, G, T"
+            Group.RECORDINGS, "3G", "browser_bot/stage/box.py", unit="bytes, or a number with K, M, G, T"
         ),
         default=4 << 30,
         ge=0,
-        description="Memory limit of the browser, display and audio of a recording; above it they are "
-        "restarted. 0 for no limit.",
+        description="Memory limit of the browser, display and audio of a recording, with their files "
+        "(FARM_STAGE_DISK); above it they are restarted. 0 for no limit.",
+    )
+    stage_disk: Annotated[int, BeforeValidator(parse_bytes)] = Field(
+        json_schema_extra=_about(
+            Group.RECORDINGS, "1G", "browser_bot/stage/box.py", unit="bytes, or a number with K, M, G, T"
+        ),
+        default=512 << 20,
+        ge=0,
+        description="Disk limit of the browser of a recording: its profile, caches, temporary files and what "
+        "the page stores. Where the machine allows it, this disk is in memory. 0 for no limit.",
     )
     node_patience: Annotated[int, BeforeValidator(parse_seconds)] = Field(
         json_schema_extra=_about(
@@ -695,6 +705,11 @@ class Settings(BaseSettings):
                 "FARM_TURN_PASSWORD"
             )
         return self
+
+    @property
+    def stage_limits(self) -> StageLimits:
+        """The limits of each stage."""
+        return StageLimits(self.stage_disk, self.stage_memory, MAX_TASKS)
 
     @property
     def administrators(self) -> frozenset[str]:

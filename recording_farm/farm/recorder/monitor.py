@@ -11,6 +11,7 @@ from typing import Final
 
 from recording_farm.browser_bot.page.probe import PageState
 from recording_farm.browser_bot.stage.audio import SINK, SinkInput
+from recording_farm.browser_bot.stage.box import Resource
 from recording_farm.farm.recording.findings import Count, Finding, Tally
 
 INTERVAL_SECONDS: Final = 1.0
@@ -58,13 +59,12 @@ class Remedy(Enum):
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a recording: least free disk and most memory in bytes, and how long it may be empty, in s.
+    """Limits of a recording: least free disk in bytes, and how long it may be empty, in s.
 
     0 means no limit.
     """
 
     least_disk: int = 0
-    most_memory: int = 0
     empty_seconds: float = 0
 
 
@@ -80,6 +80,7 @@ class Observation:
     a watchdog of its own for slowness, which starts cheaper takes as long as there are any. `reachable`:
     whether the page's server accepts connections; checked while the page is cut off. `foreign_window`: a
     window other than the page's was on the display since the last observation; `covered`: one is there now.
+    `broken_limit`: the stage has ended, because the page broke this limit of it.
     """
 
     at: float
@@ -95,6 +96,7 @@ class Observation:
     encoder_slow: bool | None = None
     foreign_window: bool | None = None
     covered: bool | None = None
+    broken_limit: Resource | None = None
 
 
 @dataclass(frozen=True)
@@ -212,18 +214,13 @@ class Monitor:
                 later=Remedy.NOTE, times=MAX_REJOINS, rest=REJOIN_REST_SECONDS,
             ),
             _Rule(Finding.ENCODER_SLOW, lambda seen: seen.encoder_slow, Remedy.NOTE),
+            # The stage has ended by itself.
+            _Rule(Finding.MEMORY, lambda seen: _has_broken(Resource.MEMORY, seen), Remedy.NOTE),
+            _Rule(Finding.STAGE_DISK, lambda seen: _has_broken(Resource.DISK, seen), Remedy.NOTE),
+            _Rule(Finding.STAGE_TASKS, lambda seen: _has_broken(Resource.TASKS, seen), Remedy.NOTE),
         ]  # fmt: skip
         if limits.least_disk:
             rules.append(_Rule(Finding.DISK_FULL, self._is_disk_full, Remedy.END))
-        if limits.most_memory:
-            rules.append(
-                _Rule(
-                    Finding.MEMORY,
-                    lambda seen: None if seen.memory is None else seen.memory > limits.most_memory,
-                    Remedy.NEW_STAGE,
-                    rest=REST_SECONDS,
-                )
-            )
         if limits.empty_seconds:
             rules.append(_Rule(Finding.MEETING_EMPTY, self._is_empty, Remedy.END, limits.empty_seconds))
         return rules
@@ -300,6 +297,12 @@ class Monitor:
         before = self._tally.findings.get(finding, Count())
         count = Count(before.times + times, before.seconds + seconds)
         self._tally = replace(self._tally, findings={**self._tally.findings, finding: count})
+
+
+def _has_broken(resource: Resource, seen: Observation) -> bool | None:
+    if seen.broken_limit is not None:
+        return seen.broken_limit is resource
+    return None if seen.page is None else False
 
 
 def _plays_elsewhere(seen: Observation) -> bool | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from recording_farm.browser_bot.errors import StageError
 from recording_farm.browser_bot.network.addresses import AddressRule
 from recording_farm.browser_bot.network.udp_policy import UdpPolicy
+from recording_farm.browser_bot.stage.box import NO_LIMITS, StageLimits
 from recording_farm.browser_bot.stage.browser import Driver
 from recording_farm.browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
 from recording_farm.browser_bot.stage.network import open_network
@@ -37,6 +38,7 @@ class StageNeeds:
     environment: Environment = DEFAULT_ENVIRONMENT
     authorities: Path | None = None
     udp: UdpPolicy = UdpPolicy.FILTERED
+    limits: StageLimits = NO_LIMITS
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ async def open_for(needs: StageNeeds, driver: Driver | None = None) -> OpenedSta
                 authorities=needs.authorities,
                 driver=driver,
                 environment=needs.environment,
+                limits=needs.limits,
             )
         )
         return OpenedStage(needs, stage, parts.pop_all())

@@ -10,6 +10,8 @@ from recording_farm.browser_bot.network.udp_policy import UdpPolicy
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.hints import NO_HINTS, PageHints
 from recording_farm.browser_bot.page.site_access import NO_ACCESS, SiteAccess
+from recording_farm.browser_bot.stage.box import NO_LIMITS as NO_STAGE_LIMITS
+from recording_farm.browser_bot.stage.box import StageLimits
 from recording_farm.browser_bot.stage.environment import DEFAULT_ENVIRONMENT, Environment
 from recording_farm.encoder.formats import Format
 from recording_farm.encoder.takes.command import Watermark
@@ -23,9 +25,9 @@ class Plan:
     """What to record: the page, how it is opened, how it is encoded, and for how long at most.
 
     `address_rule` None lets the browser open every address; otherwise `udp` says where the packets of WebRTC
-    may go. A plan that is `paused` waits for a resume
-    before its next take. `limits` end the recording or replace its stage. The `watermark` is drawn unless
-    the page's own recording SDK draws it. `secrets` are parts of the URL. `elsewhere` is what other nodes
+    may go. A plan that is `paused` waits for a resume before its next take. `limits` end the recording or
+    replace its stage; a page that breaks `stage_limits` gets another one. The `watermark` is drawn unless the
+    page's own recording SDK draws it. `secrets` are parts of the URL. `elsewhere` is what other nodes
     recorded. With `timed_texts` the texts that the page sends for the file are kept in the spool.
     `had_company`: other nodes saw somebody in the meeting. `environment` is the page's language, time zone
     and devices; `access` has passwords, headers and cookies for its server.
@@ -53,6 +55,7 @@ class Plan:
     access: SiteAccess = NO_ACCESS
     authorities: Path | None = None
     udp: UdpPolicy = UdpPolicy.FILTERED
+    stage_limits: StageLimits = NO_STAGE_LIMITS
 
     @property
     def stage(self) -> StageNeeds:
@@ -71,4 +74,5 @@ class Plan:
             replace(self.environment, credentials=credentials),
             self.authorities,
             self.udp,
+            self.stage_limits,
         )

@@ -20,11 +20,13 @@ from recording_farm.browser_bot.errors import (
     PageOverError,
     StageDegradedError,
     StageError,
+    StageLimitError,
 )
 from recording_farm.browser_bot.page.bot import Bot
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.page.rejoining import PageEvent
 from recording_farm.browser_bot.page.site_auth import apply_access
+from recording_farm.browser_bot.stage.box import Resource
 from recording_farm.browser_bot.stage.browser import Driver
 from recording_farm.browser_bot.stage.compositor import trace_depth
 from recording_farm.browser_bot.stage.display import Display
@@ -78,7 +80,6 @@ STAGE_FINDINGS = {
     Finding.BLACK_PICTURE: "the picture is black",
     Finding.BLANK_PICTURE: "the page shows a single color",
     Finding.PAGE_CUT_OFF: "the page lost its connections to the meeting",
-    Finding.MEMORY: "the stage uses too much memory",
 }
 """Descriptions of the findings that lead to evidence or a new stage."""
 
@@ -280,7 +281,8 @@ class Recorder:
             try:
                 stage = await self._open_stage(parts)
                 return await self._end(self._stop_reason if stage is None else await self._record_on(stage))
-            except (StageError, PageError, EncoderError) as error:
+            except (StageError, PageError, EncoderError) as raised:
+                error = await self._judge_limit(raised)
                 logger.error("%s", error)
                 fault = error
                 if self._stop.is_set():
@@ -297,6 +299,15 @@ class Recorder:
             parts.push_async_callback(self._keep_evidence, self._scene, fault)
             self._in_background(parts.pop_all().aclose())
             return None
+
+    async def _judge_limit(self, error: Exception) -> Exception:
+        """Report a page that broke a limit of its stage; return that error, or the one that is given."""
+        if self._scene is not None and isinstance(error, StageError | PageError):
+            error = self._scene[0].cause(error)
+        if isinstance(error, StageLimitError):
+            # The stage ends now, so the next observation could not see it.
+            await self._judge(Observation(time.monotonic(), broken_limit=Resource(error.resource)))
+        return error
 
     async def _must_end(self, fault: Exception) -> bool:
         """Whether a failure ends the recording: a lasting one before its first take, or one of too many."""

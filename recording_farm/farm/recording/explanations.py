@@ -119,8 +119,19 @@ FINDINGS: Final[Mapping[Finding, Explanation]] = {
     ),
     Finding.DISK_FULL: Explanation("The node's disk is nearly full.", "Free disk space on the node."),
     Finding.MEMORY: Explanation(
-        "Browser, display and audio use more memory than `FARM_STAGE_MEMORY`.",
-        "The farm restarts the browser. Raise `FARM_STAGE_MEMORY`, or record a lighter page.",
+        "Browser, display and audio used more memory than `FARM_STAGE_MEMORY`.",
+        "The farm restarted the browser; the third time within five minutes ends the recording. Raise "
+        "`FARM_STAGE_MEMORY`, or record a lighter page.",
+    ),
+    Finding.STAGE_DISK: Explanation(
+        "The page filled the disk that its browser may use, `FARM_STAGE_DISK`.",
+        "The farm restarted the browser; the third time within five minutes ends the recording. Raise "
+        "`FARM_STAGE_DISK` if the page needs that much.",
+    ),
+    Finding.STAGE_TASKS: Explanation(
+        "The page started more than 2000 processes and threads.",
+        "The farm restarted the browser; the third time within five minutes ends the recording. Look for "
+        "workers or frames that the page starts without end.",
     ),
     Finding.ENCODER_SLOW: Explanation(
         "The encoder is slower than real time.",

@@ -348,4 +348,5 @@ def needs_of(video: Format, environment: Environment, settings: Settings) -> Sta
         environment,
         nss_database(settings.ca_file, settings.data_dir),
         settings.webrtc_udp,
+        settings.stage_limits,
     )

@@ -391,10 +391,11 @@ async def test_death_of_the_browser_should_be_reported(stages: Path, victim: str
             site.add("/", "<script>console.log('START_RECORDING')</script>"), seconds=SOON, tries=1
         )
         over = asyncio.ensure_future(bot.over())
+        profile = f"--user-data-dir={stage.directory}/home/profile"
         driver = next(
             child
             for child in psutil.Process().children()
-            if "node" in child.name() and below(child.pid, word=f"--user-data-dir={stage.directory}/profile")
+            if "node" in child.name() and below(child.pid, word=profile)
         )
         browser = driver.children()[0]
         os.kill({"chromium": browser, "node": driver}[victim].pid, signal.SIGKILL)

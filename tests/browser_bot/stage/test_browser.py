@@ -8,7 +8,12 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from recording_farm.browser_bot.stage.browser import UNWANTED_FEATURES, chromium_switches, write_launcher
+from recording_farm.browser_bot.stage.browser import (
+    UNWANTED_FEATURES,
+    browser_command,
+    chromium_switches,
+    write_launcher,
+)
 from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.audio import listen, loudest_frequency
 from testkit.browser_bot.pictures import grab
@@ -136,7 +141,7 @@ async def test_no_child_of_a_stage_should_get_secrets_of_ours(
 
 def test_launcher_should_bear_any_path(tmp_path: Path) -> None:
     chromium = tmp_path / "it's a $(browser)"
-    launcher = write_launcher(tmp_path, chromium)
+    launcher = write_launcher(tmp_path, browser_command(tmp_path, chromium))
     assert launcher.read_text().splitlines()[0] == "#!/bin/sh"
     assert "'\"'\"'s a $(browser)' \"$@\"" in launcher.read_text()
     assert os.access(launcher, os.X_OK)
@@ -147,14 +152,20 @@ def test_launcher_should_pass_all_on_and_leave_features_out(tmp_path: Path) -> N
     chromium.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     chromium.chmod(0o700)
     said = subprocess.run(
-        [write_launcher(tmp_path, chromium), "--a=$(b) *", "--disable-features=One", "", "about:blank"],
+        [
+            write_launcher(tmp_path, browser_command(tmp_path, chromium), ["Two:a/1", "Three"]),
+            *("--a=$(b) *", "--disable-features=One", "--enable-features=Four", "", "about:blank"),
+        ],
         capture_output=True,
         text=True,
         check=True,
         timeout=10,
     ).stdout
     without = ",".join(UNWANTED_FEATURES)
-    assert said.split("\n") == ["--a=$(b) *", f"--disable-features=One,{without}", "", "about:blank", ""]
+    assert said.split("\n") == [
+        *("--a=$(b) *", f"--disable-features=One,{without}", "--enable-features=Four,Two:a/1,Three"),
+        *("", "about:blank", ""),
+    ]
 
 
 @pytest.mark.asyncio(loop_scope="module")

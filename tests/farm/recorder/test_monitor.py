@@ -7,6 +7,7 @@ import pytest
 
 from recording_farm.browser_bot.page.probe import PageState
 from recording_farm.browser_bot.stage.audio import SinkInput
+from recording_farm.browser_bot.stage.box import Resource
 from recording_farm.farm.recorder.monitor import (
     MAX_REJOINS,
     REST_SECONDS,
@@ -19,7 +20,7 @@ from recording_farm.farm.recorder.monitor import (
 )
 from recording_farm.farm.recording.findings import Count, Finding, Tally
 
-LIMITS = Limits(least_disk=100, most_memory=1000, empty_seconds=60)
+LIMITS = Limits(least_disk=100, empty_seconds=60)
 PAGE = PageState(online=True, drawn=True, speaking=False, moving=False, tracks=0, unsettled=0, connected=0)
 PLAYS = (SinkInput(1, "stage", runs=True),)
 ELSEWHERE = (SinkInput(1, "other", runs=True),)
@@ -176,13 +177,25 @@ def test_encoder_that_does_not_keep_up_should_be_noted_until_one_does(looks: Loo
     assert looks.monitor.tally.findings == {Finding.ENCODER_SLOW: Count(1, 4)}
 
 
-def test_memory_above_its_limit_should_want_a_new_stage_and_not_at_each_look(looks: Looks) -> None:
-    assert looks.observe(1, memory=1001) == [FindingStarted(Finding.MEMORY, Remedy.NEW_STAGE)]
-    assert looks.observe(1, memory=None) == []
-    assert looks.observe(1, memory=500) == [FindingEnded(Finding.MEMORY, 1)]
-    # The limit is lower than what any stage uses.
-    changes = looks.observe(REST_SECONDS + 5, memory=1001)
-    assert changes == [FindingStarted(Finding.MEMORY, Remedy.NEW_STAGE)]
+@pytest.mark.parametrize(
+    ("limit", "finding"),
+    [
+        (Resource.MEMORY, Finding.MEMORY),
+        (Resource.DISK, Finding.STAGE_DISK),
+        (Resource.TASKS, Finding.STAGE_TASKS),
+    ],
+)
+def test_broken_limit_of_a_stage_should_be_noted_until_the_next_stage_is_seen(
+    looks: Looks, limit: Resource, finding: Finding
+) -> None:
+    assert looks.observe(1, broken_limit=limit) == [FindingStarted(finding, Remedy.NOTE)]
+    assert looks.observe(1) == [FindingEnded(finding, 1)]
+    assert looks.observe(1, broken_limit=limit) == [FindingStarted(finding, Remedy.NOTE)]
+
+
+def test_most_memory_that_was_seen_should_be_kept(looks: Looks) -> None:
+    looks.observe(1, memory=1001)
+    looks.observe(1, memory=500)
     assert looks.monitor.tally.peak_memory == 1001
 
 

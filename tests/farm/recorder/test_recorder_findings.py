@@ -19,6 +19,7 @@ from xcffib.xproto import MapState
 
 from recording_farm.api.meeting.page import meeting_routes
 from recording_farm.browser_bot.page.rejoining import PageEvent
+from recording_farm.browser_bot.stage.box import NO_LIMITS, StageLimits
 from recording_farm.browser_bot.stage.display import Display
 from recording_farm.browser_bot.stage.pixels import grab_picture
 from recording_farm.browser_bot.stage.stage import Stage
@@ -129,7 +130,9 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
     """Record a page while a test looks on; at the end of its block the recording is stopped and cut."""
 
     @asynccontextmanager
-    async def record(url: str, fmt: Format = FORMAT, **limits: Any) -> AsyncIterator[Watched]:
+    async def record(
+        url: str, fmt: Format = FORMAT, stage_limits: StageLimits = NO_LIMITS, **limits: Any
+    ) -> AsyncIterator[Watched]:
         spool = Spool(tmp_path / "spool", fmt)
         watched = Watched(spool, tmp_path / "evidence")
 
@@ -140,7 +143,7 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
                 watched.changed.set()
 
         monkeypatch.setattr(recorder_module, "Observer", Seeing)
-        plan = Plan(url, fmt, max_seconds=120, limits=Limits(**limits))
+        plan = Plan(url, fmt, max_seconds=120, limits=Limits(**limits), stage_limits=stage_limits)
         recorder = Recorder(plan, spool, watched.evidence, watched.read_commands(), watched)
         recording = asyncio.create_task(recorder.run())
         try:
@@ -324,14 +327,15 @@ async def test_page_that_is_offline_should_be_noted_at_its_beginning_and_end(rec
     assert (len(watched.takes), watched.faults) == (1, [])
 
 
-async def test_too_much_memory_should_be_a_new_stage_and_not_one_after_the_other(record: Record) -> None:
-    async with record(BEEPS, most_memory=50 << 20) as watched:
+async def test_page_that_breaks_a_limit_of_its_stage_should_get_a_new_one(record: Record) -> None:
+    async with record(BEEPS, stage_limits=StageLimits(memory=4 << 30)) as watched:
+        # As if the page had started to allocate.
+        watched.stages[0].box.limits = StageLimits(memory=50 << 20)
         await watched.until(lambda: len(watched.takes) == 2)
-        await asyncio.sleep(13)
-        assert watched.tally.peak_memory > 50 << 20
+        await watched.until(lambda: watched.gone == [Finding.MEMORY])
     assert (len(watched.takes), watched.found) == (2, [Finding.MEMORY])
-    assert watched.faults == ["the stage uses too much memory"]
-    assert not (watched.spool.directory / "breaks.json").exists()
+    assert watched.faults == ["the page used too much memory (FARM_STAGE_MEMORY)"]
+    assert (watched.spool.directory / "breaks.json").exists()
 
 
 @pytest.mark.parametrize("paused", [False, True])
