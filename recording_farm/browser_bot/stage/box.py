@@ -5,10 +5,13 @@ its use each second, which is all that enforces a limit elsewhere.
 """
 
 import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +26,7 @@ are far below; see `storage_switches`."""
 MAX_TASKS: Final = 2000
 """Processes and threads of a stage. A meeting of 25 people has 300."""
 
+_CHECK_TIMEOUT: Final = 10.0
 _QUOTA: Final = 0.8
 _CACHE: Final = 0.1
 
@@ -64,6 +68,26 @@ def box_command(directory: Path, limits: StageLimits, group: Path | None = None)
         *(sys.executable, "-I", "-S", enter_box.__file__),
         *(str(directory), *sizes, str(group or "")),
     ]
+
+
+@cache
+def why_not_mountable() -> str:
+    """Return why this machine allows a stage no disk of its own; empty if it does. Takes 0.1 s, once."""
+    command = [sys.executable, "-I", "-S", enter_box.__file__, enter_box.CHECK]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_CHECK_TIMEOUT, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return "" if done.returncode == 0 else (done.stdout or done.stderr).strip() or "refused"
+
+
+def space_on_disk(limits: StageLimits, stages: int, other: Path) -> int:
+    """Return the bytes that so many stages may still take from the disk of `other`; 0 if they have their own.
+
+    Raises OSError if the disk cannot be read.
+    """
+    same_disk = Path(tempfile.gettempdir()).stat().st_dev == other.stat().st_dev
+    return limits.disk * stages if same_disk and why_not_mountable() else 0
 
 
 def storage_switches(limits: StageLimits) -> tuple[list[str], list[str]]:

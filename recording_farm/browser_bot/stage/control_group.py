@@ -48,22 +48,30 @@ def own_group(root: Path = ROOT, own: Path = OWN) -> Path | None:
     return group if (group / "cgroup.events").exists() else None
 
 
+def why_not_divisible(root: Path = ROOT, own: Path = OWN) -> str:
+    """Return why the farm's control group cannot be divided among stages; empty if it can be, or is."""
+    group = own_group(root, own)
+    if group is None:
+        return "no control group of its own (cgroup v2)"
+    if stages_group(root, own) is not None:
+        return ""
+    if not _is_delegated(group, root):
+        return f"the control group {group} is not delegated (Delegate=yes)"
+    if not {"memory", "pids"} <= set(_words(group / "cgroup.controllers")):
+        return f"the control group {group} has no controllers for memory and pids"
+    return ""
+
+
 def prepare(root: Path = ROOT, own: Path = OWN) -> str:
     """Move the farm into a group below its own, so that stages can be limited; return why not, or nothing.
 
     Call it before there are stages. The processes of the group are the farm's: it is delegated to it.
     """
     group = own_group(root, own)
-    if group is None:
-        return "no control group of its own (cgroup v2)"
-    if _has_stages(group.parent) and group.name == FARM:
-        return ""
-    if not _is_delegated(group, root):
-        return f"the control group {group} is not delegated (Delegate=yes)"
+    if (reason := why_not_divisible(root, own)) or group is None or stages_group(root, own) is not None:
+        return reason
     try:
-        available = (group / "cgroup.controllers").read_text().split()
-        if "memory" not in available or "pids" not in available:
-            return f"the control group {group} has no controllers for memory and pids"
+        available = _words(group / "cgroup.controllers")
         below = group / FARM
         below.mkdir(exist_ok=True)
         for pid in (group / "cgroup.procs").read_text().split():
@@ -99,17 +107,19 @@ def _is_delegated(group: Path, root: Path) -> bool:
     return False
 
 
-def _has_stages(group: Path) -> bool:
+def _words(file: Path) -> list[str]:
     try:
-        return "memory" in (group / "cgroup.subtree_control").read_text().split()
+        return file.read_text().split()
     except OSError:
-        return False
+        return []
 
 
 def stages_group(root: Path = ROOT, own: Path = OWN) -> Path | None:
     """Return the group below which stages get theirs; None if `prepare` did not succeed."""
     group = own_group(root, own)
-    return group.parent if group is not None and group.name == FARM and _has_stages(group.parent) else None
+    if group is None or group.name != FARM or "memory" not in _words(group.parent / "cgroup.subtree_control"):
+        return None
+    return group.parent
 
 
 def make_group(parent: Path, name: str, memory: int, tasks: int) -> Path | None:

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+CHECK: Final = "--check"
 HOME: Final = "home"
 REPORT: Final = "box"
 NO_LIMIT: Final = "no limit"
@@ -54,7 +55,7 @@ _KERNEL_FILES: Final = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "devpts"
 
 def main(arguments: Sequence[str]) -> None:
     """Run the program; its arguments are those of this file's first lines."""
-    if list(arguments) == ["--check"]:
+    if list(arguments) == [CHECK]:
         sys.exit(_check())
     directory, disk, memory, tasks, group, *program = arguments
     _limit_processes(int(memory), group)

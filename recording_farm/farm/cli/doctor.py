@@ -23,6 +23,8 @@ import redis
 
 from recording_farm.browser_bot.errors import ProgramNotFoundError
 from recording_farm.browser_bot.network.udp_policy import UdpPolicy
+from recording_farm.browser_bot.stage import control_group
+from recording_farm.browser_bot.stage.box import why_not_mountable
 from recording_farm.browser_bot.stage.network import namespace_problem
 from recording_farm.browser_bot.stage.programs import (
     child_environment,
@@ -410,6 +412,16 @@ def _check_webrtc(_timeout: float) -> Check:
     return Check("webrtc", "ok", None, detail)
 
 
+def _check_stage_limits(_timeout: float) -> Check:
+    """By what are disk, memory and processes of a stage limited on this machine?"""
+    reason = why_not_mountable()
+    disk = f"disk: looked at each second (no mounts: {reason})" if reason else "disk: a tmpfs for each stage"
+    no_groups = control_group.why_not_divisible()
+    together = f"looked at each second ({no_groups})" if no_groups else "a control group for each stage"
+    detail = f"{disk}; memory and processes: {together}"
+    return Check("stage limits", "warning" if reason else "ok", None, detail)
+
+
 def _check_authorities(_timeout: float) -> Check:
     name = "authorities"
     file = configured_ca_file()
@@ -561,6 +573,7 @@ CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
     (*EMOJI, _check_emoji),
     ("sandbox", None, _check_sandbox),
     ("webrtc", None, _check_webrtc),
+    ("stage limits", None, _check_stage_limits),
     ("authorities", NSS_PACKAGE, _check_authorities),
     ("real time", None, _check_real_time),
     ("takes at rest", None, _check_takes_at_rest),

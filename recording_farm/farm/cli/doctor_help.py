@@ -39,6 +39,12 @@ HELP: Final[Mapping[str, tuple[str, str]]] = {
         "Allow user namespaces, or set `FARM_WEBRTC_UDP`, see [security.md](security.md#network-of-a-stage). "
         "With UDP off, most meetings have no audio and video.",
     ),
+    "stage limits": (
+        "The limits of a stage's disk, memory and processes hold: by the kernel, or by a look of the farm "
+        "each second.",
+        "Run the farm where a process may make user and mount namespaces, and with `Delegate=yes`, see "
+        "[operations.md](operations.md). Limits hold without both, less exactly.",
+    ),
     "authorities": ("The certificates of `FARM_CA_FILE` are readable.", "Correct the PEM file."),
     "real time": (
         "Audio and encoder may run with real-time priority.",

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Final
 
+from recording_farm.browser_bot.stage.box import space_on_disk
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.host.resources import RECORDING_MEMORY, Free, Processors, free_resources
 from recording_farm.farm.nodes.registry import NoRoom, Shortage
@@ -41,6 +42,7 @@ class Admission:
                 self._settings,
                 records_already=has_running_recording(spool_dir),
                 space_for_cuts=space_for_cuts(spool_dir),
+                space_for_stages=space_on_disk(self._settings.stage_limits, self._settings.slots, spool_dir),
                 before=self._no_room,
             )
         except OSError as error:
@@ -58,11 +60,14 @@ def no_room(
     *,
     records_already: bool,
     space_for_cuts: int = 0,
+    space_for_stages: int = 0,
     before: NoRoom | None = None,
 ) -> NoRoom | None:
     """Why a node with such free resources accepts no recording; None if it does.
 
-    `space_for_cuts` is the disk, in bytes, that the recordings already here need for their cuts. `before` is
+    `space_for_cuts` is the disk, in bytes, that the recordings already here need for their cuts.
+    `space_for_stages` is what recorded pages may write to the same disk, where stages have none of their own:
+    it is kept free beside the reserve, so that no page ends another one's recording. `before` is
     the last decision: a node that lacked something needs a margin to accept recordings again, so that it does
     not switch to and fro around a limit.
 
@@ -70,9 +75,11 @@ def no_room(
     the load comes from other programs, and the node could wait for ever.
     """
     lacked = before.reason if before else None
-    needed = settings.disk_reserve + space_for_cuts
+    needed = settings.disk_reserve + space_for_cuts + space_for_stages
     if free.disk < needed * (_MARGIN if lacked == Shortage.DISK else 1):
-        return NoRoom(reason=Shortage.DISK, message=_disk_message(free, settings, space_for_cuts))
+        return NoRoom(
+            reason=Shortage.DISK, message=_disk_message(free, settings, space_for_cuts, space_for_stages)
+        )
     if free.memory < RECORDING_MEMORY * (_MARGIN if lacked == Shortage.MEMORY else 1):
         required = f"{RECORDING_MEMORY >> 20} MiB required for a recording"
         return NoRoom(reason=Shortage.MEMORY, message=f"{free.memory >> 20} MiB of memory free, {required}")
@@ -85,14 +92,18 @@ def no_room(
     return None
 
 
-def _disk_message(free: Free, settings: Settings, space_for_cuts: int) -> str:
-    reserve = settings.disk_reserve >> 20
-    if not space_for_cuts:
-        return f"{free.disk >> 20} MiB of disk free, {reserve} MiB required (FARM_DISK_RESERVE)"
-    return (
-        f"{free.disk >> 20} MiB of disk free, {(settings.disk_reserve + space_for_cuts) >> 20} MiB required: "
-        f"{reserve} MiB (FARM_DISK_RESERVE) and {space_for_cuts >> 20} MiB for pending cuts"
-    )
+def _disk_message(free: Free, settings: Settings, space_for_cuts: int, space_for_stages: int) -> str:
+    reserve = settings.disk_reserve
+    parts = [f"{reserve >> 20} MiB (FARM_DISK_RESERVE)"]
+    if space_for_cuts:
+        parts.append(f"{space_for_cuts >> 20} MiB for pending cuts")
+    if space_for_stages:
+        parts.append(f"{space_for_stages >> 20} MiB for what pages store (FARM_STAGE_DISK for each slot)")
+    if len(parts) == 1:
+        return f"{free.disk >> 20} MiB of disk free, {reserve >> 20} MiB required (FARM_DISK_RESERVE)"
+    required = (reserve + space_for_cuts + space_for_stages) >> 20
+    listed = f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"{free.disk >> 20} MiB of disk free, {required} MiB required: {listed}"
 
 
 class AdmissionLog:

@@ -30,6 +30,7 @@ import redis
 from rq import Queue
 
 from recording_farm.browser_bot.stage.browser import warn_if_root
+from recording_farm.browser_bot.stage.control_group import prepare
 from recording_farm.browser_bot.stage.network import effective_policy
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.clients import connect
@@ -134,6 +135,8 @@ def run_worker(settings: Settings) -> None:
         require_free_port("FARM_NODE", settings.node_host, settings.node_port)
     warn_if_root()  # here once, and not in each slot
     effective_policy(settings.webrtc_udp)  # it checks the machine, and warns, once too
+    if reason := prepare():
+        logger.info("stages get no control groups: %s", reason)
     refuse_eviction(settings.redis_address)
     with connect(settings.redis_address) as client:
         _wait_until_usable(client)

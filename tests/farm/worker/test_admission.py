@@ -1,10 +1,13 @@
 """When a node accepts another recording, and what its log says about it."""
 
 import logging
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from recording_farm.browser_bot.stage import box
+from recording_farm.browser_bot.stage.box import StageLimits
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.host.resources import Free, Processors
 from recording_farm.farm.nodes.registry import NoRoom, Shortage
@@ -60,6 +63,29 @@ def test_recording_should_wait_while_the_disk_is_needed_to_cut_others() -> None:
     assert found.message == (
         "3072 MiB of disk free, 3073 MiB required: 2048 MiB (FARM_DISK_RESERVE) and 1025 MiB for pending cuts"
     )
+
+
+def test_room_for_what_pages_store_should_be_free_beside_the_reserve() -> None:
+    free = Free(3 * GIB, 2 * GIB, 0.5)
+    assert no_room(free, Settings(), records_already=True, space_for_stages=GIB) is None
+    found = no_room(free, Settings(), records_already=True, space_for_cuts=MIB, space_for_stages=GIB)
+    assert found is not None
+    assert found.message == (
+        "3072 MiB of disk free, 3073 MiB required: 2048 MiB (FARM_DISK_RESERVE), 1 MiB for pending cuts and "
+        "1024 MiB for what pages store (FARM_STAGE_DISK for each slot)"
+    )
+
+
+def test_pages_should_need_room_only_on_a_disk_that_they_can_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = StageLimits(disk=GIB)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(box, "why_not_mountable", lambda: "not allowed")
+    assert box.space_on_disk(limits, 3, tmp_path) == 3 * GIB
+    assert box.space_on_disk(limits, 3, Path("/proc")) == 0
+    monkeypatch.setattr(box, "why_not_mountable", lambda: "")
+    assert box.space_on_disk(limits, 3, tmp_path) == 0
 
 
 @pytest.mark.parametrize(
