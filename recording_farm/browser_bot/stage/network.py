@@ -165,6 +165,7 @@ class IsolatedNetwork(StageNetwork):
             await _readable(browser)
             _, descriptors, _, _ = socket.recv_fds(browser, 1, enter_namespace.MAX_SOCKETS)
             listener, *others = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+            parts.callback(listener.close)  # also if the gateway is not reached
             try:
                 await parts.enter_async_context(serve_gateway(self.gateway, listener))
                 self.relay = await self._start_relay(others, directory)
