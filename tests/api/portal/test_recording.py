@@ -65,14 +65,14 @@ async def test_uploads_should_be_tried_again_and_made_elsewhere_from_the_page(
     assert 'id="retry"' in await acme.see(path)
     response = await acme.send(f"{path}/upload")
     assert (response.status_code, response.headers["location"]) == (303, f"{path}?done=upload")
-    assert [job.args for job in uploads.jobs] == [(str(recording.id), "s3")]
+    assert [tuple(job.args) for job in uploads.jobs] == [(str(recording.id), "s3")]
     assert farm.records.get(None, recording.id).transfers[1].state is TransferState.WAITING
 
     preset = {"host": "8.8.8.8", "username": "me", "password": "s3cret"}
     await acme.send("/settings/storage", type="sftp", name="mine", **preset)
     assert "<option>mine</option>" in await acme.see(path)
     assert (await acme.send(f"{path}/upload", preset="mine")).status_code == 303
-    assert {job.args for job in uploads.jobs} == {(str(recording.id), name) for name in ("s3", "sftp")}
+    assert {tuple(job.args) for job in uploads.jobs} == {(str(recording.id), name) for name in ("s3", "sftp")}
     refused = await acme.send(f"{path}/upload", preset="gone")
     assert refused.status_code == 422
     assert f'<body data-address="{path}"' in refused.text

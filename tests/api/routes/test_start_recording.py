@@ -59,7 +59,7 @@ async def test_start_should_need_nothing_but_a_meeting(client: httpx.AsyncClient
     assert recording.url == f"http://127.0.0.1:{farm.settings.port}/meet/demo"
     assert (recording.codec, recording.width, recording.height, recording.fps) == ("H264", 1280, 720, 30)
     assert recording.max_seconds == 86400
-    assert [job.args for job in recordings_queue(farm.redis, "acme").jobs] == [(data["id"],)]
+    assert [tuple(job.args) for job in recordings_queue(farm.redis, "acme").jobs] == [(data["id"],)]
 
 
 async def test_start_should_take_every_field_that_is_built(client: httpx.AsyncClient, farm: Farm) -> None:

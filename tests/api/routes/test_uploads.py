@@ -123,7 +123,7 @@ async def test_failed_upload_should_be_tried_again_on_demand(
     response = await client.post(f"/v2/recordings/{given_up.id}/upload", json={})
     assert response.status_code == 200
     assert [transfer["state"] for transfer in response.json()["data"]["transfers"]] == ["DONE", "WAITING"]
-    assert [job.args for job in uploads_queue(farm.redis, None).jobs] == [(str(given_up.id), "s3")]
+    assert [tuple(job.args) for job in uploads_queue(farm.redis, None).jobs] == [(str(given_up.id), "s3")]
     assert farm.records.get(None, given_up.id).status is Status.UPLOADED
 
 
@@ -157,7 +157,7 @@ async def test_upload_to_the_same_place_should_be_tried_again_with_the_new_keys(
         return [(transfer["target"], transfer["state"]) for transfer in response.json()["data"]["transfers"]]
 
     assert await renew(given_up) == [("store", "DONE"), ("s3", "WAITING")]
-    assert [job.args for job in uploads_queue(farm.redis, None).jobs] == [(str(given_up.id), "s3")]
+    assert [tuple(job.args) for job in uploads_queue(farm.redis, None).jobs] == [(str(given_up.id), "s3")]
     # While it is made, its live output in that place needs them.
     running = await start(client, storage_config=S3)
     assert await renew(farm.records.get(None, running["id"])) == [("store", "WAITING"), ("s3", "WAITING")]

@@ -153,7 +153,7 @@ def test_store_should_take_the_file_that_the_customers_storage_never_took(
     )
     given_up = transfer_all(farm, recording)
     (job,) = transfers_queue(farm.redis, farm.settings.node).jobs
-    assert job.args == (str(recording.id), STORE)
+    assert tuple(job.args) == (str(recording.id), STORE)
     after = transfer_all(farm, given_up)
     assert after.status is Status.UPLOADED
     assert [(transfer.target, transfer.state) for transfer in after.transfers] == [

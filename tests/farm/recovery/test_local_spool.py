@@ -47,7 +47,7 @@ def test_transfer_whose_job_was_lost_should_be_queued_again(farm: Farm, film: Pa
     assert queued_with(Transfer(target="s3", next_try=now())) == 0
     assert queued_with(Transfer(target="s3", state=TransferState.GIVEN_UP)) == 0
     assert queued_with(Transfer(target="s3", next_try=overdue)) == 1
-    assert [job.args for job in queue.jobs] == [(str(recording.id), "s3")]
+    assert [tuple(job.args) for job in queue.jobs] == [(str(recording.id), "s3")]
     # What waits in the queue may be just that.
     assert recover_transfers(farm.settings, farm.redis) == 0
     assert queued_with(Transfer(target="s3", state=TransferState.RUNNING)) == 1
@@ -72,7 +72,7 @@ def test_transfer_should_be_done_when_redis_has_lost_that_and_only_the_store_has
     farm.redis.sadd("farm:unfinished", str(recording.id))
     assert recover_transfers(farm.settings, farm.redis) == 1
     (job,) = transfers_queue(farm.redis, farm.settings.node).jobs
-    assert job.args == (str(recording.id), STORE)
+    assert tuple(job.args) == (str(recording.id), STORE)
     run_transfer(recording.id, STORE, farm.settings, farm.redis)
     settle(recording.id, farm.settings, farm.redis)
     assert farm.records.get(None, recording.id).status is Status.UPLOADED

@@ -130,7 +130,7 @@ def test_what_is_recorded_there_should_wait_for_any_slot_before_all_that_has_not
     enqueue_continuation(farm.redis, recording, GONE)
     for _ in range(2):
         look_after(gone_for(seconds=1), farm.settings, farm.redis)
-    assert [job.args for job in continuations_queue(farm.redis).jobs] == [(str(recording.id),)]
+    assert [tuple(job.args) for job in continuations_queue(farm.redis).jobs] == [(str(recording.id),)]
     assert node_recordings_queue(farm.redis, GONE).count == 0
     assert not has_live_job(farm.redis, other.id)
     # Should it be back before anybody took it, it goes on itself.
@@ -259,7 +259,7 @@ def test_files_in_the_store_should_be_carried_on_by_another_node(
     farm.records.set_transfer(recording.id, Transfer(target="s3", state=TransferState.RUNNING))
     for _ in range(2):
         look_after(gone_for(hours=2), farm.settings, farm.redis)
-    assert [job.args for job in uploads_queue(farm.redis, None).jobs] == [(str(recording.id), "s3")]
+    assert [tuple(job.args) for job in uploads_queue(farm.redis, None).jobs] == [(str(recording.id), "s3")]
     assert farm.records.get(None, recording.id).status is Status.UPLOADING
 
 
@@ -386,7 +386,7 @@ def test_recording_that_redis_loses_while_it_is_uploading_should_be_finished(
     assert recover_unqueued(farm.settings, farm.redis) == 1
     assert farm.records.get(None, recording.id) == recording
     (job,) = transfers_queue(farm.redis, HERE).jobs
-    assert job.args == (str(recording.id),)
+    assert tuple(job.args) == (str(recording.id),)
     assert recover_unqueued(farm.settings, farm.redis) == 0
     finish(str(recording.id))
     after = farm.records.get(None, recording.id)
@@ -418,6 +418,6 @@ def test_recording_that_nobody_works_on_should_be_found_within_a_minute(farm: Fa
     with spool_of(held, farm.settings).held():
         assert recover_unqueued(farm.settings, farm.redis) == 2
         assert recover_unqueued(farm.settings, farm.redis) == 0
-    assert [job.args for job in node_recordings_queue(farm.redis, HERE).jobs] == [(str(going.id),)]
-    assert [job.args for job in transfers_queue(farm.redis, HERE).jobs] == [(str(over.id),)]
+    assert [tuple(job.args) for job in node_recordings_queue(farm.redis, HERE).jobs] == [(str(going.id),)]
+    assert [tuple(job.args) for job in transfers_queue(farm.redis, HERE).jobs] == [(str(over.id),)]
     assert not has_live_job(farm.redis, theirs.id)
