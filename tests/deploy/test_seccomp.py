@@ -125,7 +125,7 @@ def test_user_namespaces_should_be_allowed(place: Path) -> None:
 
 
 def test_stage_should_have_its_network_namespace(place: Path) -> None:
-    entrance = shutil.copy(enter_namespace.__file__, place)
+    entrance = str(shutil.copy(enter_namespace.__file__, place))
     done = run(place, *AS_NOBODY, *loader(place), "/usr/bin/python3", "-I", "-S", entrance, "--check")
     assert done.returncode == 0, done.stderr
 

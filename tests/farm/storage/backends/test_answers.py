@@ -233,7 +233,7 @@ class Flooding(paramiko.SubsystemHandler):
                 message.add_byte(bytes([MSG_CHANNEL_DATA]))
                 message.add_int(channel.remote_chanid)
                 message.add_string(bytes(30 << 10))
-                transport._send_user_message(message)
+                transport._send_user_message(message)  # type: ignore[attr-defined]
 
 
 class AnyLogin(paramiko.ServerInterface):
