@@ -24,7 +24,7 @@ STAGE_MEMORY = 1500 << 20
 
 @dataclass(frozen=True)
 class Scene:
-    """A farm of two organizations. `umbra` is the attacker's client, `farm.client` is the victim's.
+    """A farm of two organizations. `umbra` is the attacker's client; `farm` has the victim's.
 
     `pages` are the attacker's pages, `victim_pages` has the one that the victim records. With `dead_names` no
     resolver answers.

@@ -17,6 +17,7 @@ from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.errors import FarmError
 from recording_farm.farm.jobs.time_limit import TimeLimitError
 from recording_farm.farm.safe_http import BadCertificateError
+from recording_farm.farm.storage.backends.answers import AnswerError
 from recording_farm.layouts.errors import LayoutError
 
 ROOT: Final = Path(__file__).parents[1]
@@ -265,8 +266,8 @@ ROOTS: Final[dict[str, type[Exception]]] = {
 }
 """The root of each package's errors."""
 
-APART: Final = {BadCertificateError, TimeLimitError}
-"""An error of httpx, and one that `except Exception` must not catch; see `farm.errors.FarmError`."""
+APART: Final = {AnswerError, BadCertificateError, TimeLimitError}
+"""An error of httpx, and two that `except Exception` must not catch; see `farm.errors.FarmError`."""
 
 
 @pytest.mark.parametrize("package", ROOTS)

@@ -13,8 +13,9 @@ from typing import ClassVar
 class FarmError(Exception):
     """Base class of the farm's errors.
 
-    Two errors are not subclasses: `farm.safe_http.BadCertificateError`, an error of httpx, and
-    `farm.jobs.time_limit.TimeLimitError`, which `except Exception` must not catch.
+    Three errors are not subclasses: `farm.safe_http.BadCertificateError`, an error of httpx, and two that
+    `except Exception` must not catch: `farm.jobs.time_limit.TimeLimitError` and
+    `farm.storage.backends.answers.AnswerError`.
     """
 
     code: ClassVar[str] = "farm_error"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from recording_farm.farm.errors import SettingsError
+from recording_farm.farm.errors import FarmError, SettingsError
 from recording_farm.farm.notice import NOTICE
 
 logger = logging.getLogger(__name__)
@@ -84,12 +84,12 @@ class TlsFiles:
         return f"FARM_TLS_KEY: {self._key} cannot be used with {self._certificate}: {reason}"
 
 
-class _PassphraseError(Exception):
+class _PassphraseError(FarmError):
     """A key needs a passphrase."""
 
 
 def _refuse_passphrase() -> str:
-    raise _PassphraseError
+    raise _PassphraseError("the key needs a passphrase")
 
 
 def _content(file: Path, setting: str) -> bytes:

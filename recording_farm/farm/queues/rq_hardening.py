@@ -15,6 +15,8 @@ from rq.job import Job
 from rq.serializers import DefaultSerializer
 from rq.webhook import Webhook
 
+from recording_farm.farm.errors import FarmError
+
 logger = logging.getLogger(__name__)
 
 MAX_BYTES: Final = 64 << 10
@@ -24,7 +26,7 @@ _PICKLE: Final = b"\x80"
 """The first byte of a pickle; no JSON begins with it."""
 
 
-class UnreadableJobError(ValueError):
+class UnreadableJobError(FarmError):
     """Data in Redis that is not a job of the farm."""
 
 
@@ -43,7 +45,7 @@ class JsonSerializer:
             raise UnreadableJobError(f"{len(data)} bytes are too many")
         try:
             return read_plain_pickle(data) if data.startswith(_PICKLE) else _as_job(json.loads(data))
-        except (ValueError, RecursionError) as error:
+        except (UnreadableJobError, ValueError, RecursionError) as error:
             raise UnreadableJobError(f"neither JSON nor a plain pickle: {error}") from None
 
 
