@@ -7,7 +7,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -58,8 +58,8 @@ def embedded_redis(settings: Settings) -> Iterator[EmbeddedRedis]:
     required_program("redis-server", "redis-server")
     directory = settings.data_dir / "redis"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _make_private(settings.redis_socket.parent)
     with _lock(directory / "lock") as lock:
+        _make_private(settings.redis_socket.parent)
         log = directory / "redis.log"
         log.write_bytes(b"")
         server = EmbeddedRedis(
@@ -70,6 +70,9 @@ def embedded_redis(settings: Settings) -> Iterator[EmbeddedRedis]:
             yield server
         finally:
             _stop(server.process)
+            if settings.redis_socket.parent != directory:
+                with suppress(OSError):  # not empty: somebody has put something there
+                    settings.redis_socket.parent.rmdir()
 
 
 def answers(settings: Settings) -> bool:

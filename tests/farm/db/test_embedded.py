@@ -57,6 +57,7 @@ def test_long_data_directory_should_get_a_short_socket(tmp_path: Path) -> None:
         assert client.ping()
         assert stat.S_IMODE(settings.redis_socket.parent.stat().st_mode) == 0o700
     assert (settings.data_dir / "redis").is_dir()
+    assert not settings.redis_socket.parent.exists()
 
 
 def test_socket_directory_of_somebody_else_should_be_refused(tmp_path: Path) -> None:
