@@ -6,9 +6,12 @@ from hostile.watch import Felt
 from testkit.fidelity.measure import Fidelity
 
 
-def victim(status: str = "UPLOADED", takes: int = 1, error: str | None = None) -> Victim:
+def victim(
+    status: str = "UPLOADED", takes: int = 1, error: str | None = None, faults: tuple[str, ...] = ()
+) -> Victim:
     recording: dict[str, Any] = {
         "status": status,
+        "timeline": [{"event": "fault", "fault": fault} for fault in faults],
         "quality": {"takes": takes},
         "error": {"code": error} if error else None,
     }
@@ -40,3 +43,8 @@ def test_victim_that_was_ended_should_count_as_not_held() -> None:
 
 def test_victim_in_two_takes_should_count_as_not_held() -> None:
     assert Result("disk", "", [], victim(takes=2), Felt()).all_faults == ["the victim is UPLOADED in 2 takes"]
+
+
+def test_takes_of_a_slow_encoder_should_count_as_one() -> None:
+    slow = victim(takes=2, faults=("the encoder ran at 0.61 of real time",))
+    assert Result("workers", "", [], slow, Felt()).is_good
