@@ -18,6 +18,7 @@ from typing import Final
 from recording_farm.browser_bot.errors import StageLimitError
 from recording_farm.browser_bot.stage import enter_box
 from recording_farm.browser_bot.stage.process_usage import read_counts
+from recording_farm.browser_bot.stage.programs import child_environment
 
 FULL: Final = 0.95
 """Share of the disk from which it counts as full. Chromium's own limits, which a page notices as an error,
@@ -75,7 +76,14 @@ def why_not_mountable() -> str:
     """Return why this machine allows a stage no disk of its own; empty if it does. Takes 0.1 s, once."""
     command = [sys.executable, "-I", "-S", enter_box.__file__, enter_box.CHECK]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_CHECK_TIMEOUT, check=False)
+        done = subprocess.run(
+            command,
+            env=child_environment(),
+            capture_output=True,
+            text=True,
+            timeout=_CHECK_TIMEOUT,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     return "" if done.returncode == 0 else (done.stdout or done.stderr).strip() or "refused"

@@ -67,7 +67,7 @@ async def test_storage_should_be_shown_without_its_keys(client: httpx.AsyncClien
         name: value for name, value in S3.items() if name not in {"access_key", "secret"}
     }
     assert data["transfers"] == [
-        {"target": name, "state": "WAITING", "attempts": 0}
+        {"target": name, "state": "WAITING", "attempts": 0, "failing": False}
         | dict.fromkeys(("next_try", "error", "location", "note"))
         for name in ("store", "s3")
     ]

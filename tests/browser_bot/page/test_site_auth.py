@@ -244,7 +244,7 @@ async def test_what_the_browser_does_not_take_should_be_reported(
 ) -> None:
     # One that our own checks would not let through.
     cookie = Cookie.model_construct(name="two\0", value=SESSION)
-    with pytest.raises(PageError, match=r"rejects the cookie two\0 for 127\.0\.0\.1$"):
+    with pytest.raises(PageError, match=r"rejects the cookie two for 127\.0\.0\.1$"):
         await apply_access(stage.browser, SiteAccess(cookies=(cookie,)), sites[0].url())
     with pytest.raises(PageError, match="need an http or https page"):
         await apply_access(stage.browser, SiteAccess(headers={"x": "y"}), "file:///etc/hostname")

@@ -188,7 +188,7 @@ async def test_optional_step_should_be_taken_if_it_can_be(
 @pytest.mark.parametrize(
     ("step", "words"),
     [
-        ({"click": "#nothing"}, "the hint '#nothing' found no element in 0 s"),
+        ({"click": "#nothing"}, "the hint '#nothing' found no element in 1 s"),
         ({"click": "#spare"}, "the hint '#spare' found an element that stayed hidden"),
         ({"click": "#join"}, "found an element that stayed covered by another one"),
         ({"click": "#off"}, "found an element that stayed disabled"),
@@ -202,7 +202,7 @@ async def test_optional_step_should_be_taken_if_it_can_be(
 async def test_step_without_effect_should_be_told_for_what_it_is(
     stage: Stage, site: Site, step: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "STEP_TIMEOUT", 0.4)
+    monkeypatch.setattr(steps, "STEP_TIMEOUT", 1.4)
     more = (
         "<div style='position: relative; z-index: 2'><button id=off disabled>x</button>"
         "<button id=on>x</button><input readonly></div>"

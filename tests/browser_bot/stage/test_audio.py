@@ -99,7 +99,7 @@ def test_listing_should_be_read_whatever_programs_call_themselves() -> None:
 async def test_too_long_path_should_be_reported(tmp_path: Path) -> None:
     directory = tmp_path / ("x" * 100)
     directory.mkdir()
-    with pytest.raises(StageError, match=r"sockets in .*too long"):
+    with pytest.raises(StageError, match=r"cannot create its sockets: .*too long"):
         async with open_audio(directory):
             pass
 

@@ -30,7 +30,7 @@ def stubborn() -> None:
             continue
 
 
-class TestedJob(Job):
+class AnyJob(Job):
     """RQ's job with the functions of these tests; RQ would import them, which the farm never does."""
 
     @property
@@ -46,7 +46,7 @@ class TestedJob(Job):
 def work_on(queue: Queue) -> float:
     """Have a worker do the one job that waits, and look after its horse each second; the seconds it took."""
     began = time.monotonic()
-    worker = SpoolWorker([queue], connection=queue.connection, job_class=TestedJob, job_monitoring_interval=1)
+    worker = SpoolWorker([queue], connection=queue.connection, job_class=AnyJob, job_monitoring_interval=1)
     worker.work(burst=True, logging_level="CRITICAL")
     return time.monotonic() - began
 
