@@ -54,7 +54,24 @@ _TOO_LARGE: Final = (
 _LATE: Final = 408, "request_timeout", "the request did not arrive in time"
 
 
-class BoundedHttp(H11Protocol):
+class _NotesUnread(asyncio.Protocol):
+    """What HTTP and WebSockets share: the entry in `Connections` says since when the client does not read."""
+
+    _connection: Connection
+    loop: asyncio.AbstractEventLoop
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read."""
+        super().pause_writing()
+        self._connection.unread_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """Note that the client reads."""
+        super().resume_writing()
+        self._connection.unread_since = None
+
+
+class BoundedHttp(_NotesUnread, H11Protocol):
     """HTTP/1.1 with a limit on the header, and on the time for header and body."""
 
     def __init__(
@@ -98,16 +115,6 @@ class BoundedHttp(H11Protocol):
         self._waiting_for, self._since = None, self.loop.time()
         self._heard = False
         super().on_response_complete()
-
-    def pause_writing(self) -> None:
-        """Note that the client does not read."""
-        super().pause_writing()
-        self._connection.unread_since = self.loop.time()
-
-    def resume_writing(self) -> None:
-        """Note that the client reads."""
-        super().resume_writing()
-        self._connection.unread_since = None
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Answer a request that h11 rejects, and close the connection."""
@@ -190,7 +197,7 @@ def _in_origin_form(event: h11.Request) -> h11.Request:
     )
 
 
-class BoundedWebSocket(WebSocketsSansIOProtocol):
+class BoundedWebSocket(_NotesUnread, WebSocketsSansIOProtocol):
     """A WebSocket with limits on the fragments of a message and on the pongs that a client leaves unread."""
 
     def __init__(self, connections: Connections, connection: Connection, **arguments: Any) -> None:
@@ -204,16 +211,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         """Forget the connection."""
         super().connection_lost(exc)
         self._connections.leave(self._connection)
-
-    def pause_writing(self) -> None:
-        """Note that the client does not read."""
-        super().pause_writing()
-        self._connection.unread_since = self.loop.time()
-
-    def resume_writing(self) -> None:
-        """Note that the client reads."""
-        super().resume_writing()
-        self._connection.unread_since = None
 
     def handle_cont(self, event: Frame) -> None:
         """Add a fragment to a message."""
