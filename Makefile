@@ -40,13 +40,15 @@ FEWER = --ignore=tests/api/test_schemathesis.py -p no:schemathesis
 TOGETHER = -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 LONG_TOGETHER = -n auto --dist worksteal
 OR_NONE = $(if $(PYTEST_ARGS),|| test $$? -eq 5)
+# A part of the suite that somebody picks has no second try.
+RUN = $(if $(PYTEST_ARGS),$(BIN)/pytest,scripts/run_tests)
 test: setup-tests lint ## lint, then the suite without its long tests (PYTEST_ARGS="-k name" for a part)
-	$(BIN)/pytest -m "not exact and not long and not soak" $(FEWER) $(TOGETHER) $(PYTEST_ARGS) $(OR_NONE)
-	$(BIN)/pytest -m "exact and not long" $(FEWER) $(PYTEST_ARGS) $(OR_NONE)
+	$(RUN) -m "not exact and not long and not soak" $(FEWER) $(TOGETHER) $(PYTEST_ARGS) $(OR_NONE)
+	$(RUN) -m "exact and not long" $(FEWER) $(PYTEST_ARGS) $(OR_NONE)
 
 test-all: test ## the same, then the long ones: farms that are broken in every way, for half an hour
-	$(BIN)/pytest -m "long and not exact" $(LONG_TOGETHER) $(PYTEST_ARGS) $(OR_NONE)
-	$(BIN)/pytest -m "long and exact" $(FEWER) $(PYTEST_ARGS) $(OR_NONE)
+	$(RUN) -m "long and not exact" $(LONG_TOGETHER) $(PYTEST_ARGS) $(OR_NONE)
+	$(RUN) -m "long and exact" $(FEWER) $(PYTEST_ARGS) $(OR_NONE)
 
 # What is not measured here is what `test-all` alone runs. Measuring slows the programs down, so what is exact is left out.
 coverage: setup-tests ## which lines and branches the suite runs, except its long and exact tests (.coverage/html)

@@ -22,7 +22,7 @@ from testkit.machine.processes import below, run
 from testkit.network.ports import free_port
 
 # What a page that is there takes to be joined on a busy machine.
-SOON = 10.0
+SOON = 60.0
 VIDEO = """<body style="margin:0;background:rgb(0,0,255)"><canvas hidden></canvas><video muted></video>
 <script>
 const canvas = document.querySelector("canvas"), video = document.querySelector("video");

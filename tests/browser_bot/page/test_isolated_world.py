@@ -15,7 +15,7 @@ from recording_farm.browser_bot.stage.stage import Stage
 from testkit.browser_bot.sites import Site, answer
 from testkit.waiting import until
 
-SOON = 20.0
+SOON = 60.0
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

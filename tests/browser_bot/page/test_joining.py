@@ -16,7 +16,7 @@ from testkit.browser_bot.sites import Answer, Site, answer, hang
 from testkit.browser_bot.stages import HEIGHT, WIDTH
 
 # What a page that is there takes to be joined on a busy machine.
-SOON = 20.0
+SOON = 60.0
 BLUE: Color = (0, 0, 255)
 ROOM = "<body style='margin:0;background:rgb(0,0,255);color:rgb(0,0,255)'>room"
 START = "<script>document.addEventListener('DOMContentLoaded', () => console.log('START_RECORDING'))</script>"

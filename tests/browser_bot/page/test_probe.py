@@ -27,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 QUIET = PageState(online=True, drawn=True, speaking=False, moving=False, tracks=0, unsettled=0, connected=0)
 # What is asked twice is known; connections need a moment.
-SOON = 10.0
+SOON = 60.0
 # Two peers in one page: one sends a tone and a picture, the other one receives them, and plays nothing.
 CALL = """<!doctype html><script>
 const sound = new AudioContext({ sinkId: { type: "none" } });

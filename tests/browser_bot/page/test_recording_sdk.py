@@ -16,7 +16,7 @@ from recording_farm.browser_bot.stage.stage import Stage
 from testkit.browser_bot.sdk_page import SDK_PAGE
 from testkit.browser_bot.sites import Site
 
-SOON = 20.0
+SOON = 60.0
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

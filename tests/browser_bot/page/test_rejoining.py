@@ -17,7 +17,7 @@ from testkit.browser_bot.pictures import grab
 from testkit.browser_bot.sites import Site, answer
 from testkit.browser_bot.stages import HEIGHT, WIDTH, blank
 
-SOON = 20.0
+SOON = 60.0
 BLUE, GREEN, RED = (0, 0, 255), (0, 128, 0), (255, 0, 0)
 # A lobby in red that becomes a room in blue; `leave` is what the room does a second later.
 LOBBY = """<body style="margin:0;background:red;overflow:hidden">

@@ -22,7 +22,7 @@ from recording_farm.browser_bot.stage.environment import Environment
 from recording_farm.browser_bot.stage.stage import Stage, open_stage
 from testkit.browser_bot.sites import Site, answer, open_site, redirect
 
-SOON = 20.0
+SOON = 60.0
 PASSWORD = "pa55/wörd"
 KEY = "k3y-of-the-page"
 SESSION = "session-s3cret"

@@ -21,7 +21,7 @@ from testkit.browser_bot.sites import Site, answer
 from testkit.browser_bot.stages import HEIGHT, WIDTH
 from testkit.waiting import until
 
-SOON = 20.0
+SOON = 60.0
 RED, GREEN, WHITE = (255, 0, 0), (0, 128, 0), (255, 255, 255)
 HIDE = ".banner { display: none !important }"
 BANNER = "<div class=banner style='background: red; height: 180px'></div>"

@@ -17,7 +17,7 @@ from testkit.browser_bot.pictures import Color, grab
 from testkit.browser_bot.sites import Site, answer
 from testkit.browser_bot.stages import HEIGHT, WIDTH, blank
 
-SOON = 20.0
+SOON = 60.0
 BLUE: Color = (0, 0, 255)
 AROUND = Environment(devices=True, locale="fr-CA", timezone="America/St_Johns")
 # Joins like many a meeting's page: not without devices.

@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 640, 360
 BLUE = b"\xff\x00\x00\x00"
 # Bubbles come within 0.1 s of what they are about, the one of Translate within 0.5 s (measured).
 LONG_ENOUGH = 0.8
-SOON = 10.0
+SOON = 60.0
 
 PAGE = """<!doctype html><html lang="{lang}"><style>* {{ outline: none; caret-color: transparent }}
 html {{ overflow: hidden }}
