@@ -318,7 +318,6 @@ def receiver_of(url: StreamUrl, address: str) -> Receiver:
         "rtmp_live": "live",
         "rtmp_tcurl": f"{url.scheme}://{url.authority}/{url.app}",
         "rw_timeout": str(RW_TIMEOUT_US),
-        "flvflags": "no_duration_filesize",
     }
     host = in_url(address)
     if url.scheme == "rtmps":
@@ -326,8 +325,7 @@ def receiver_of(url: StreamUrl, address: str) -> Receiver:
         authorities = ssl.get_default_verify_paths()
         options["tls_verify"] = "1"
         options["ca_file"] = os.environ.get("SSL_CERT_FILE") or authorities.cafile or ""
-    login = ":".join(url.login) + "@" if url.login else ""
-    return Receiver(f"{url.scheme}://{login}{host}:{url.port}", "flv", options)
+    return Receiver(f"{url.scheme}://{host}:{url.port}", "flv", options, ":".join(url.login or ()))
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

@@ -4,9 +4,8 @@ It reads its spec as a line of JSON, then its input until the recording ends. It
 as lines of JSON. It starts at the newest key frame, so a receiver that reconnects gets the live position, not
 what it missed.
 
-
 Packets go through a pipe to an ffmpeg that speaks the protocol: a receiver that hangs blocks only that pipe
-and this program.
+and this program. If the server asks for a login, that ffmpeg only muxes, and this program connects.
 """
 
 import json
@@ -15,9 +14,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -30,6 +30,7 @@ from recording_farm.encoder.formats import AudioExport, Format
 from recording_farm.encoder.live.follow import FollowedPacket, follow
 from recording_farm.encoder.media.packets import MICROSECOND
 from recording_farm.farm.errors import FarmError
+from recording_farm.farm.live.rtmp_connection import ConnectionFailedError, RtmpConnection
 from recording_farm.farm.recording.outputs import HIDDEN
 
 SAY_SECONDS: Final = 0.5
@@ -42,6 +43,7 @@ STALL_SECONDS: Final = 10.0
 CLOSE_SECONDS: Final = 3.0
 
 _MAX_ERROR: Final = 300
+_PIECE: Final = 1 << 16
 
 
 class ReceiverError(FarmError):
@@ -50,11 +52,20 @@ class ReceiverError(FarmError):
 
 @dataclass(frozen=True)
 class Receiver:
-    """ffmpeg's URL, muxer and options for an output. The options have the stream's key and passphrase."""
+    """ffmpeg's URL, muxer and options for an output. The options have the stream's key and passphrase.
+
+    `login` is the user and password of an RTMP server, with a colon between them.
+    """
 
     url: str
     muxer: str
     options: dict[str, str]
+    login: str = ""
+
+    @property
+    def url_with_login(self) -> str:
+        """The URL with the login: not for a command line."""
+        return self.url.replace("://", f"://{self.login}@", 1)
 
 
 @dataclass(frozen=True)
@@ -130,22 +141,30 @@ class _Sender:
 
     def __init__(self, spec: StreamSpec, streams: Sequence[Stream]) -> None:
         self._spec = spec
-        with _preset(spec.receiver.options) as preset:
-            self._process = subprocess.Popen(
-                [*DIES_WITH_PARENT, *_ffmpeg(spec.receiver, preset)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=(preset,),
-                env=child_environment(),
-            )
+        receiver = spec.receiver
+        forwarded, muxed = os.pipe() if receiver.login else (None, None)
+        url, options = (receiver.url, receiver.options) if muxed is None else (f"pipe:{muxed}", {})
+        try:
+            with _preset(options) as preset:
+                self._process = subprocess.Popen(
+                    [*DIES_WITH_PARENT, *_ffmpeg(receiver.muxer, url, preset)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    pass_fds=(preset,) if muxed is None else (preset, muxed),
+                    env=child_environment(),
+                )
+        finally:
+            if muxed is not None:
+                os.close(muxed)
         self._said: list[str] = []
+        self._is_connected = self._is_forwarded = forwarded is None
         self._giving_since: float | None = None
         self._over = threading.Event()
-        self._beside = [
-            threading.Thread(target=work, daemon=True)
-            for work in (self._tell_progress, self._hear, self._give_up_stalled)
-        ]
+        work: list[Callable[[], None]] = [self._tell_progress, self._hear, self._give_up_stalled]
+        if forwarded is not None:
+            work.append(partial(self._forward, forwarded))
+        self._beside = [threading.Thread(target=each, daemon=True) for each in work]
         for thread in self._beside:
             thread.start()
         assert self._process.stdin is not None
@@ -181,7 +200,10 @@ class _Sender:
             code = self._process.wait(CLOSE_SECONDS)
         except (OSError, av.FFmpegError, subprocess.TimeoutExpired):
             raise self._refusal() from None
-        if code:
+        self._over.set()
+        for thread in self._beside:
+            thread.join(CLOSE_SECONDS)
+        if code or not self._is_forwarded:
             raise self._refusal()
 
     def kill(self) -> None:
@@ -196,10 +218,25 @@ class _Sender:
         words = why_ended(self._said)
         return ReceiverError(redact(words, self._spec.secrets, HIDDEN)[:_MAX_ERROR])
 
+    def _forward(self, source: int) -> None:
+        """Send to the receiver what ffmpeg has muxed. On an error, say it and kill ffmpeg."""
+        with open(source, "rb", buffering=0) as muxed:
+            try:
+                receiver = self._spec.receiver
+                with RtmpConnection(receiver.url_with_login, receiver.options) as connection:
+                    self._is_connected = True
+                    while data := muxed.read(_PIECE):
+                        connection.write(data)
+                self._is_forwarded = True
+            except ConnectionFailedError as error:
+                self._said.append(str(error))
+                self._process.kill()
+
     def _tell_progress(self) -> None:
         assert self._process.stdout is not None
         for sent in _sent(line.decode(errors="replace") for line in self._process.stdout):
-            say(sent_us=sent)
+            if self._is_connected:
+                say(sent_us=sent)
 
     def _give_up_stalled(self) -> None:
         """Kill ffmpeg if the receiver stalls: nothing else unblocks the pipe."""
@@ -248,14 +285,16 @@ def _preset(options: Mapping[str, str]) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _ffmpeg(receiver: Receiver, preset: int) -> list[str]:
+def _ffmpeg(muxer: str, url: str, preset: int) -> list[str]:
     return [
         *("ffmpeg", "-hide_banner", "-nostats", "-loglevel", "error"),
         *("-progress", "pipe:1", "-stats_period", str(SAY_SECONDS)),
         # The header of the stream is complete, so no probing is needed.
         *("-f", "nut", "-probesize", "32768", "-analyzeduration", "0", "-i", "pipe:0"),
         *("-map", "0", "-c", "copy", "-flush_packets", "1"),
-        *("-fpre", f"/proc/self/fd/{preset}", "-f", receiver.muxer, receiver.url),
+        # Of FLV only; ffmpeg ignores it for other muxers.
+        *("-flvflags", "no_duration_filesize"),
+        *("-fpre", f"/proc/self/fd/{preset}", "-f", muxer, url),
     ]
 
 

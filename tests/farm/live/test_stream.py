@@ -28,6 +28,7 @@ from recording_farm.farm.recording.outputs import read_stream_url
 from testkit.encoder.takes import make_take
 from testkit.network.ports import free_port
 from testkit.network.rtmp import RtmpServer, rtmp_server
+from testkit.network.rtmp_login import login_server
 
 SRT = "srt://127.0.0.1:{port}?passphrase=0123456789&streamid=the-room"
 
@@ -101,26 +102,52 @@ def test_address_with_a_query_before_the_key_and_a_login_should_arrive(spool: Pa
 
 
 def command_lines(ended: threading.Event) -> set[str]:
-    """The command lines of all ffmpegs of this machine until `ended`."""
+    """The command lines of all programs below this process until `ended`."""
     seen: set[str] = set()
-    while not ended.wait(0.02):
-        for process in psutil.process_iter():
+    while not ended.wait(0.01):
+        for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
-                seen.update([" ".join(process.cmdline())] if process.name() in {"ffmpeg", "setpriv"} else [])
+                seen.add(" ".join(process.cmdline()))
     return seen
 
 
-@pytest.mark.parametrize("url", ["rtmp://127.0.0.1:{port}/live/the-key?auth=t0ken", SRT])
-def test_key_and_passphrase_should_be_on_no_command_line(spool: Path, url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rtmp://127.0.0.1:{port}/live/the-key?auth=t0ken",
+        "rtmp://the-user:pass-w0rd@127.0.0.1:{port}/live/the-key?auth=t0ken",
+        SRT,
+    ],
+)
+def test_credentials_of_an_output_should_be_on_no_command_line(spool: Path, url: str) -> None:
     ended, port = threading.Event(), free_port()
     with ThreadPoolExecutor(1) as pool, silent_server(port):
         seen = pool.submit(command_lines, ended)
         send(spool, url.format(port=port))
         ended.set()
         lines = "\n".join(seen.result())
-    assert f"127.0.0.1:{port}" in lines
-    for secret in ("the-key", "t0ken", "0123456789", "the-room"):
+    assert "ffmpeg -hide_banner" in lines
+    for secret in ("the-key", "t0ken", "0123456789", "the-room", "the-user", "pass-w0rd"):
         assert secret not in lines
+
+
+def test_server_should_admit_the_login_of_the_url(spool: Path) -> None:
+    with login_server("alice", "s3cret+") as server:
+        send(spool, f"rtmp://alice:s3cret+@127.0.0.1:{server.port}/live?backup=1/the-key")
+        assert server.admitted == ["alice"]
+
+
+def test_wrong_login_should_be_reported_without_it(spool: Path) -> None:
+    with login_server("alice", "s3cret") as server:
+        code, said = send(spool, f"rtmp://alice:wr0ng@127.0.0.1:{server.port}/live/the-key")
+    assert (code, server.admitted, said) == (1, [], [{"error": "Incorrect username/password"}])
+
+
+def test_server_that_goes_away_should_be_reported_with_a_login_too(spool: Path) -> None:
+    code, said = send(spool, f"rtmp://alice:s3cret@127.0.0.1:{free_port()}/live/the-key")
+    assert code == 1
+    assert "Connection refused" in said[-1]["error"]
+    assert "s3cret" not in json.dumps(said)
 
 
 def test_refusal_should_be_reported_without_the_key(spool: Path, rtmp: RtmpServer) -> None:
@@ -284,6 +311,14 @@ def test_rtmps_should_arrive_where_the_certificate_is_good_and_nowhere_else(
         _, another = make_certificate(tmp_path, "other.example")
         code, said = send(spool, f"rtmps://localhost:{port}/live/bad", SSL_CERT_FILE=str(another))
         assert (code, rtmp.recorded("bad")) == (1, []), said
+        code, said = send(
+            spool, f"rtmps://user:password@localhost:{port}/live/login", SSL_CERT_FILE=str(another)
+        )
+        assert (code, rtmp.recorded("login")) == (1, []), said
+        assert "certificate is not valid" in said[-1]["error"]
+        trusted = str(certificate)
+        code, said = send(spool, f"rtmps://user:password@localhost:{port}/live/login", SSL_CERT_FILE=trusted)
+        assert (code, len(rtmp.recorded("login"))) == (0, 1), said
 
 
 def test_certificate_should_be_named_and_not_the_line_behind_it() -> None:
