@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
+from recording_farm.api.connections import connections_allowed
 from recording_farm.api.context import Context
 from recording_farm.api.cors import CrossOrigin
 from recording_farm.api.docs.routes import document_routes
@@ -107,6 +108,9 @@ _CHECKS: Final = 6
 _EVIDENCE: Final = 12
 """Concurrent downloads of evidence; further ones are rejected."""
 
+_READS: Final = 12
+"""Concurrent reads of files for downloads; further ones wait. Other requests share the other 28 threads."""
+
 
 def create_app(settings: Settings) -> Starlette:
     """Create the API as an ASGI app with a lifespan.
@@ -191,6 +195,8 @@ async def _running(
                 drawings=Turns(_DRAWINGS, _DRAWINGS_WAITING, BusyError),
                 storage_checks=Turns(_CHECKS, 0, BusyError),
                 evidence_downloads=Turns(_EVIDENCE, 0, TooManyDownloadsError),
+                downloads=Turns(connections_allowed(), 0, TooManyDownloadsError),
+                file_reads=Turns(_READS, connections_allowed(), TooManyDownloadsError),
             )
             background_tasks = (
                 asyncio.create_task(_sweep(context), name="sweep"),

@@ -65,6 +65,10 @@ class Context:
     """Limits concurrent checks of storage, which start a process each."""
     evidence_downloads: Turns
     """Limits concurrent zips of evidence, which need temporary files on this machine."""
+    downloads: Turns
+    """Limits concurrent downloads of files, which have a connection and an open file each."""
+    file_reads: Turns
+    """Limits concurrent reads for downloads, which have a thread each."""
 
 
 def context_of(connection: HTTPConnection) -> Context:

@@ -27,6 +27,7 @@ from recording_farm.farm.errors import (
     NameNotResolvedError,
     QuotaExceededError,
     RedisUnavailableError,
+    TooManyStreamsError,
 )
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def _headers_of(error: FarmError) -> Mapping[str, str] | None:
                 "RateLimit-Remaining": "0",
                 "RateLimit-Reset": seconds,
             }
-        case BusyError() | TooManyDownloadsError() | QuotaExceededError():
+        case BusyError() | TooManyDownloadsError() | TooManyStreamsError() | QuotaExceededError():
             return {"Retry-After": str(error.retry_after)}
         case KeysUnavailableError() | NameNotResolvedError():
             return {"Retry-After": str(error.retry_after)}

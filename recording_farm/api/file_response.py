@@ -1,10 +1,13 @@
 """Serves a stored file, whole or as a range (HTTP Range, RFC 9110)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Final
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -31,10 +34,22 @@ def asked_bytes(header: str, size: int) -> range | None:
     return range(first, min(last + 1, size)) if last >= first else None
 
 
-def file_response(request: Request, file: StoredFile, headers: Mapping[str, str]) -> Response:
+Turn = Callable[[], AbstractAsyncContextManager[None]]
+"""Waits for a turn, and holds it until the block ends."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """An organization's shares of downloads and of their reads; see `api.services.turns`."""
+
+    download: Turn
+    read: Turn
+
+
+def file_response(request: Request, file: StoredFile, headers: Mapping[str, str], shares: Shares) -> Response:
     """The response to a GET or HEAD; it closes the file. `headers` describe the file.
 
-    The file is read in threads, at the pace of the client.
+    The file is read in threads, at the pace of the client. The response raises what `shares` raise.
     """
     etag = f'"{file.modified_ns:x}-{file.size:x}"'
     modified = formatdate(file.modified_ns // 10**9, usegmt=True)
@@ -55,7 +70,7 @@ def file_response(request: Request, file: StoredFile, headers: Mapping[str, str]
     if asked is not None:
         more["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{file.size}"
     body = range(0) if request.method == "HEAD" else part
-    return _FileResponse(file, body, 200 if asked is None else 206, {**headers, **more})
+    return _FileResponse(file, body, 200 if asked is None else 206, {**headers, **more}, shares)
 
 
 def _asked(request: Request, size: int, validators: set[str]) -> range | None:
@@ -71,13 +86,27 @@ def _asked(request: Request, size: int, validators: set[str]) -> range | None:
 class _FileResponse(StreamingResponse):
     """A response that always closes its file, also when the client disconnects."""
 
-    def __init__(self, file: StoredFile, part: range, status: int, headers: Mapping[str, str]) -> None:
-        super().__init__(file.pieces(part.start, part.stop), status, headers)
+    def __init__(
+        self, file: StoredFile, part: range, status: int, headers: Mapping[str, str], shares: Shares
+    ) -> None:
+        super().__init__(_read(file, part, shares.read), status, headers)
         self._file = file
+        self._shares = shares
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            async with self._shares.download():
+                await super().__call__(scope, receive, send)
         finally:
-            # No thread reads any more: Starlette waits for it, also after a disconnect.
+            # No thread reads any more: `run_in_threadpool` waits for it, also after a disconnect.
             self._file.close()
+
+
+async def _read(file: StoredFile, part: range, turn: Turn) -> AsyncIterator[bytes]:
+    pieces = file.pieces(part.start, part.stop)
+    while True:
+        async with turn():
+            piece = await run_in_threadpool(next, pieces, None)
+        if piece is None:
+            return
+        yield piece

@@ -73,7 +73,7 @@ class RateLimitedError(FarmError):
 
 
 class TooManyDownloadsError(FarmError):
-    """The API sends the maximum number of costly downloads at the same time."""
+    """The organization has its share of the downloads that the API sends at the same time."""
 
     code = "too_many_downloads"
     http_status = 429

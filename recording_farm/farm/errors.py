@@ -172,6 +172,8 @@ class TooManyStreamsError(FarmError):
     code = "too_many_streams"
     http_status = 429
     remedy = "Close a stream, or let the operator raise `FARM_EVENT_STREAMS`."
+    retry_after: ClassVar[int] = 10
+    """In seconds."""
 
 
 class WebhookExistsError(FarmError):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from recording_farm.api.file_response import asked_bytes, file_response
+from recording_farm.api.file_response import Shares, asked_bytes, file_response
 from recording_farm.farm.storage.backend import Checkpoint
 from recording_farm.farm.storage.backends.directory import DirectoryBackend
 from recording_farm.farm.storage.backends.encrypted_directory import EncryptedDirectoryBackend
@@ -36,6 +36,7 @@ SECRET = b"the farm's secret"
 CONTENT = random.Random(2).randbytes(PIECE_BYTES + 3 * CHUNK_BYTES + 99)
 SIZE = len(CONTENT)
 MEBIBYTE = 1 << 20
+FREE = Shares(nullcontext, nullcontext)
 
 
 @pytest.fixture(params=["plain", "encrypted"])
@@ -59,7 +60,9 @@ def film(films: DirectoryBackend, tmp_path: Path) -> DirectoryBackend:
 
 def app_with(films: DirectoryBackend) -> Starlette:
     async def answer(request: Request) -> Response:
-        return file_response(request, films.open("film.mp4"), {"Content-Type": "video/mp4", "X-More": "1"})
+        return file_response(
+            request, films.open("film.mp4"), {"Content-Type": "video/mp4", "X-More": "1"}, FREE
+        )
 
     return Starlette(routes=[Route("/film.mp4", answer)])
 
@@ -236,7 +239,7 @@ class CountedFile:
 async def test_file_should_be_read_no_faster_than_it_is_taken_and_closed_when_the_client_goes() -> None:
     scope = {"type": "http", "method": "GET", "headers": [], "asgi": {"spec_version": "2.3"}}
     file = CountedFile()
-    response = file_response(Request(scope), file, {})
+    response = file_response(Request(scope), file, {}, FREE)
     gone, waiting = asyncio.Event(), asyncio.Event()
     bodies = 0
 

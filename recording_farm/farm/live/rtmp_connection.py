@@ -12,11 +12,13 @@ from typing import Final
 import av.logging
 from av.error import FFmpegError, err_check
 
+from recording_farm.farm.errors import FarmError
+
 _WRITE: Final = 2
 """AVIO_FLAG_WRITE."""
 
 
-class ConnectionFailedError(Exception):
+class ConnectionFailedError(FarmError):
     """The connection failed; the message may contain the login."""
 
 

@@ -1,3 +1,5 @@
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -5,13 +7,16 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from recording_farm.api.http_errors import TooManyDownloadsError
+from recording_farm.api.services.turns import Turns
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.db.clients import connect_async
 from recording_farm.farm.recording.links import download_link
 from recording_farm.farm.storage.backend import Checkpoint, StorageError
 from recording_farm.farm.storage.store import open_store
-from testkit.api.client import ACME
+from testkit.api.client import ACME, OTHER
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 
@@ -154,3 +159,43 @@ async def test_webm_should_have_its_own_content_type(
     open_store(settings).put(recording_id, source, "a.webm", Checkpoint(tmp_path / "checkpoint"))
     response = await client.get(download_link(secret, recording_id, "a.webm", int(now().timestamp()) + 60))
     assert (response.status_code, response.headers["content-type"]) == (200, "video/webm")
+
+
+@pytest.fixture
+async def others_url(client: httpx.AsyncClient, farm: Farm, tmp_path: Path, url: str) -> str:
+    """The link to a file of another organization."""
+    assert url
+    source = tmp_path / "other.mp4"
+    source.write_bytes(CONTENT)
+    recording = farm.stored(new_recording(organization_id=OTHER[0]), source)
+    shown = (await client.get(f"/v2/recordings/{recording.id}", auth=OTHER)).json()["data"]
+    return str(shown["download_url"])
+
+
+async def test_share_of_downloads_should_be_an_organizations_own(
+    client: httpx.AsyncClient, app: Starlette, url: str, others_url: str
+) -> None:
+    app.state.context = replace(app.state.context, downloads=Turns(6, 0, TooManyDownloadsError))
+    async with app.state.context.downloads.taken(ACME[0]), app.state.context.downloads.taken(ACME[0]):
+        refused = await client.get(url)
+        assert (refused.status_code, refused.json()["error"]["type"]) == (429, "too_many_downloads")
+        assert int(refused.headers["retry-after"]) > 0
+        assert (await client.get(others_url)).content == CONTENT
+    assert (await client.get(url)).content == CONTENT
+
+
+async def test_reads_of_one_organization_should_not_delay_anothers(
+    client: httpx.AsyncClient, app: Starlette, url: str, others_url: str
+) -> None:
+    app.state.context = replace(app.state.context, file_reads=Turns(6, 9, TooManyDownloadsError))
+    async with app.state.context.file_reads.taken(ACME[0]), app.state.context.file_reads.taken(ACME[0]):
+        waiting = asyncio.create_task(client.get(url))
+        assert (await client.get(others_url)).content == CONTENT
+        assert not waiting.done()
+    assert (await waiting).content == CONTENT
+
+
+async def test_download_should_need_no_redis(client: httpx.AsyncClient, app: Starlette, url: str) -> None:
+    async with connect_async("unix:///nowhere/redis.sock") as away:
+        app.state.context = replace(app.state.context, waiting_redis=away)
+        assert (await client.get(url)).content == CONTENT

@@ -140,6 +140,7 @@ async def test_many_streams_should_share_one_connection_and_leave_none(
         refused = await client.get("/v2/events")
         assert refused.status_code == 429
         assert refused.json()["error"]["type"] == "too_many_streams"
+        assert int(refused.headers["retry-after"]) > 0
         assert (await client.head("/v2/events", auth=OTHER)).status_code == 200
         recording = farm.add()
         for one in lines:
