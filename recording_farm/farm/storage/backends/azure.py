@@ -8,6 +8,7 @@ may not read that list, the checkpoint records the acknowledged blocks.
 import base64
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 from urllib.parse import parse_qs
 
+from azure.core import MatchConditions
 from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
@@ -201,7 +203,8 @@ class AzureBackend:
 
     def fetch(self, key: str, target: Path) -> None:
         """See `StoreBackend`. Fetches 8 MiB ranges, four at once, and verifies the MD5 if there is one."""
-        with disk_faults(target.parent), atomic_file(target) as draft, self._explained(download=True):
+        most = MAX_ANSWER + BLOCK_BYTES
+        with disk_faults(target.parent), atomic_file(target) as draft, self._explained(most):
             with self._blob(key) as blob, draft.open("xb") as file:
                 size, md5 = _download(blob, file)
             with draft.open("rb") as file:
@@ -218,7 +221,7 @@ class AzureBackend:
         """See `StoreBackend`."""
         with self._explained(), self._blob(check_key()) as blob:
             blob.upload_blob(CHECK_TEXT)
-            read = blob.download_blob().readall()
+            read = blob.download_blob(0, len(CHECK_TEXT) + 1).readall()
             _delete(blob)
         check_came_back(read)
 
@@ -386,10 +389,10 @@ class AzureBackend:
         return {str(block.id): int(block.size) for block in uncommitted}
 
     @contextmanager
-    def _explained(self, most: int = MAX_ANSWER, *, download: bool = False) -> Iterator[None]:
+    def _explained(self, most: int = MAX_ANSWER) -> Iterator[None]:
         """Turn errors into StorageErrors for the customer; limit the server's answers to `most` bytes."""
         try:
-            with bounded_answers(most, download=download), certificate_named():
+            with bounded_answers(most), certificate_named():
                 yield
         except HttpResponseError as error:
             raise self._explanation(error) from error
@@ -435,16 +438,33 @@ def _named(source: Path, parts: list[Part]) -> tuple[list[_Block], bytes]:
 
 
 def _download(blob: BlobClient, file: BinaryIO) -> tuple[int, bytes | None]:
-    """Write a blob to a file; returns its size and MD5."""
+    """Write a blob to a file; returns its size and MD5.
+
+    The library would fetch ranges in threads of its own, to which no limit of answers applies.
+    """
     try:
-        download = blob.download_blob(max_concurrency=THREADS)
-        download.readinto(file)
+        first = blob.download_blob()
+        properties = first.properties
+        begun = next(first.chunks(), b"")
+        file.write(begun)
+
+        def fetch(part: Part) -> None:
+            at = len(begun) + part.offset
+            stream = blob.download_blob(
+                at, part.size, etag=properties.etag, match_condition=MatchConditions.IfNotModified
+            )
+            for data in stream.chunks():
+                os.pwrite(file.fileno(), data, at)
+                at += len(data)
+
+        if first.size > len(begun):
+            each(fetch, parts_of(first.size - len(begun), BLOCK_BYTES, MAX_BLOCKS), THREADS)
     except ResourceNotFoundError as error:
         if _code(error) in _REASONS:
             raise
         raise StorageError("not_found", "the container has no such file", lasting=True) from error
-    md5 = download.properties.content_settings.content_md5
-    return download.size, bytes(md5) if md5 else None
+    md5 = properties.content_settings.content_md5
+    return first.size, bytes(md5) if md5 else None
 
 
 def _delete(blob: BlobClient) -> None:

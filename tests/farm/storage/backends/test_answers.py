@@ -165,6 +165,50 @@ def test_file_without_a_length_should_not_fill_the_disk(tmp_path: Path) -> None:
     assert reason.startswith("bad_answer: ")
 
 
+@contextmanager
+def file_with_hostile_ranges(pieces: Callable[[], Iterator[bytes]]) -> Iterator[int]:
+    """An Azure blob of 40 MiB: its first range is as asked, the others are hostile."""
+
+    class Ranges(Hostile):
+        def do_GET(self) -> None:
+            first, last = map(int, self.headers["x-ms-range"].removeprefix("bytes=").split("-"))
+            self.send_response(206)
+            self.send_header("Connection", "close")
+            self.send_header("Content-Range", f"bytes {first}-{last}/{40 * MEGABYTE}")
+            self.send_header("ETag", '"x"')
+            self.send_header("x-ms-blob-type", "BlockBlob")
+            if first == 0:
+                self.send_header("Content-Length", str(last + 1))
+            self.end_headers()
+            self.close_connection = True
+            with suppress(OSError):
+                for piece in [bytes(last + 1)] if first == 0 else pieces():
+                    self.wfile.write(piece)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Ranges)
+    server.daemon_threads = True
+    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_endless_range_of_a_file_should_be_a_storage_error(tmp_path: Path) -> None:
+    with file_with_hostile_ranges(endless) as port:
+        reason, seconds = act(tmp_path, "azure", port, "fetch")
+    assert reason.startswith("bad_answer: the server's answer is larger than 10 MiB")
+    assert seconds < 20
+
+
+def test_slow_range_of_a_file_should_end_in_time(tmp_path: Path) -> None:
+    with file_with_hostile_ranges(drip) as port:
+        reason, seconds = act(tmp_path, "azure", port, "fetch", "2")
+    assert reason == "timed_out: the server's answer took longer than 2 s"
+    assert seconds < 20
+
+
 @pytest.mark.parametrize("kind", ["s3", "azure", "gcs"])
 def test_slow_answer_should_end_in_time(tmp_path: Path, kind: str) -> None:
     with hostile(drip) as port:
