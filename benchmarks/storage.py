@@ -35,7 +35,8 @@ _OURS = """
 import sys
 from pathlib import Path
 from recording_farm.farm.storage.backend import Checkpoint
-from recording_farm.farm.storage.backends.s3 import S3Bucket, S3Backend
+from recording_farm.farm.storage.backends.s3 import S3Backend
+from recording_farm.farm.storage.backends.s3_client import S3Bucket
 endpoint, key, secret, source, target = sys.argv[1:]
 place = S3Backend(S3Bucket("films", key, secret, "us-east-1", endpoint))
 place.upload(Path(source), target, Checkpoint(Path(source).with_suffix(".checkpoint")), "video/mp4")

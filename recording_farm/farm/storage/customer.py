@@ -134,7 +134,8 @@ def _backend(
 ) -> CustomerBackend:
     match target:
         case AwsTarget() | CloudflareTarget() | DigitalOceanTarget() | S3Target():
-            from recording_farm.farm.storage.backends.s3 import S3Backend, S3Bucket
+            from recording_farm.farm.storage.backends.s3 import S3Backend
+            from recording_farm.farm.storage.backends.s3_client import S3Bucket
 
             return S3Backend(
                 S3Bucket(

@@ -97,7 +97,8 @@ def _backend(location: StoreLocation, settings: Settings) -> StoreBackend:
     key = settings.store_secret.get_secret_value() if settings.store_secret else None
     # The imports are slow, and each job has its own process.
     if location.kind is StoreKind.S3:
-        from recording_farm.farm.storage.backends.s3 import S3Backend, S3Bucket
+        from recording_farm.farm.storage.backends.s3 import S3Backend
+        from recording_farm.farm.storage.backends.s3_client import S3Bucket
 
         return S3Backend(
             S3Bucket(location.bucket, settings.store_access_key, key, location.region, location.endpoint)

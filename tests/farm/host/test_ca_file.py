@@ -41,7 +41,8 @@ from recording_farm.browser_bot.network.addresses import parse_address_rule
 from recording_farm.farm.storage.backends.azure import AzureContainer, AzureBackend
 from recording_farm.farm.storage.backends.gcs import GcsBucket, GcsBackend
 from recording_farm.farm.storage.backend import StorageError
-from recording_farm.farm.storage.backends.s3 import S3Bucket, S3Backend
+from recording_farm.farm.storage.backends.s3 import S3Backend
+from recording_farm.farm.storage.backends.s3_client import S3Bucket
 from recording_farm.farm.webhooks.request import Poster
 import redis, requests
 told = {}

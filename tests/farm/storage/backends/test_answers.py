@@ -95,7 +95,8 @@ from recording_farm.farm.storage.backends import answers
 kind, port, what, directory = sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4])
 address = f"http://127.0.0.1:{port}"
 if kind == "s3":
-    from recording_farm.farm.storage.backends.s3 import S3Backend, S3Bucket
+    from recording_farm.farm.storage.backends.s3 import S3Backend
+    from recording_farm.farm.storage.backends.s3_client import S3Bucket
     backend = S3Backend(S3Bucket("bucket", "key", "secret", endpoint=address), tries=1)
 elif kind == "azure":
     from recording_farm.farm.storage.backends.azure import AzureBackend, AzureContainer

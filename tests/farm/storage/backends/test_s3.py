@@ -12,7 +12,8 @@ from botocore.exceptions import ReadTimeoutError
 
 from recording_farm.farm.storage.backend import Checkpoint, StorageError, parts_of
 from recording_farm.farm.storage.backends import s3 as module
-from recording_farm.farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES, S3Backend, S3Bucket
+from recording_farm.farm.storage.backends.s3 import PART_BYTES, SINGLE_BYTES, S3Backend
+from recording_farm.farm.storage.backends.s3_client import S3Bucket
 from testkit.machine.memory import watched_memory
 from testkit.network.faulty_server import faulty_server
 from testkit.network.wire import Wire, wire_to
