@@ -18,7 +18,7 @@ def write_file(
     call does not wait for the disk, and a power cut may lose or spoil the file. Several processes may write
     `target` at once: one of them wins.
     """
-    draft = _draft(target)
+    draft = draft_of(target)
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with open(descriptor, "wb") as file:
@@ -45,15 +45,20 @@ def atomic_file(target: Path) -> Iterator[Path]:
     `target` that killed processes left are deleted: only one process at a time may write it.
     """
     delete_drafts(target)
-    draft = _draft(target)
+    draft = draft_of(target)
     try:
         yield draft
-        sync(draft)
-        draft.replace(target)
-        _sync_entry(target)
+        put_in_place(draft, target)
     finally:
         # It is still there after a failure, and also if both names were the same file's already.
         draft.unlink(missing_ok=True)
+
+
+def put_in_place(draft: Path, target: Path) -> None:
+    """Rename a draft to `target`; both its content and its name are on the disk when this returns."""
+    sync(draft)
+    draft.replace(target)
+    _sync_entry(target)
 
 
 def delete_drafts(target: Path) -> None:
@@ -80,8 +85,9 @@ def _sync_entry(file: Path) -> None:
             raise
 
 
-def _draft(target: Path) -> Path:
-    return target.with_name(f".{_tag(target)}-{token_hex(8)}.part")
+def draft_of(target: Path, label: str = "") -> Path:
+    """A path beside `target` that `delete_drafts` finds; without a label, a new one."""
+    return target.with_name(f".{_tag(target)}-{label or token_hex(8)}.part")
 
 
 def _tag(target: Path) -> str:

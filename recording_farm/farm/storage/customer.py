@@ -3,10 +3,10 @@
 Each backend's library is imported on first use: the imports are slow, and each job has its own process.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from recording_farm.browser_bot.network.addresses import (
@@ -17,8 +17,9 @@ from recording_farm.browser_bot.network.addresses import (
 )
 from recording_farm.browser_bot.network.host_names import in_url
 from recording_farm.farm.errors import AddressRefusedError, NameNotResolvedError
-from recording_farm.farm.storage.backend import Checkpoint, CustomerBackend, StorageError, StoredObject
+from recording_farm.farm.storage.backend import Checkpoint, CustomerBackend, Part, StorageError, StoredObject
 from recording_farm.farm.storage.backends.allowed_addresses import only_allowed_addresses
+from recording_farm.farm.storage.parts import Data, PartRules, PartsBackend, SentPart, no_parts
 from recording_farm.farm.storage.targets import (
     AwsTarget,
     AzureTarget,
@@ -65,6 +66,37 @@ class CustomerStorage:
         """See `StorageBackend`."""
         with _safe_errors(), only_allowed_addresses(self._rule):
             self._backend.delete(key)
+
+    @property
+    def part_rules(self) -> PartRules | None:
+        """See `PartsBackend`; None for a storage without uploads in parts."""
+        return self._backend.part_rules if isinstance(self._backend, PartsBackend) else None
+
+    def begin_parts(self, key: str, content_type: str) -> dict[str, Any]:
+        """See `PartsBackend`."""
+        with _safe_errors(), only_allowed_addresses(self._rule):
+            return self._in_parts.begin_parts(key, content_type)
+
+    def send_part(self, key: str, begun: dict[str, Any], part: Part, data: Data) -> dict[str, Any]:
+        """See `PartsBackend`."""
+        with _safe_errors(), only_allowed_addresses(self._rule):
+            return self._in_parts.send_part(key, begun, part, data)
+
+    def finish_parts(self, key: str, begun: dict[str, Any], sent: Sequence[SentPart]) -> StoredObject:
+        """See `PartsBackend`."""
+        with _safe_errors(), only_allowed_addresses(self._rule):
+            return self._in_parts.finish_parts(key, begun, sent)
+
+    def abort_parts(self, key: str, begun: dict[str, Any]) -> None:
+        """See `PartsBackend`."""
+        with _safe_errors(), only_allowed_addresses(self._rule):
+            self._in_parts.abort_parts(key, begun)
+
+    @property
+    def _in_parts(self) -> PartsBackend:
+        if not isinstance(self._backend, PartsBackend):
+            raise no_parts("it is of a kind that has none")
+        return self._backend
 
     def check_writing(self, directory: str = "") -> list[str]:
         """See `CustomerBackend`. `directory` has no slash at either end."""

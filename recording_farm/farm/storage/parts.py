@@ -84,6 +84,7 @@ class PartsBackend(Protocol):
         """Drop an upload and its parts; a missing one is no error."""
 
 
+@runtime_checkable
 class UnfinishedParts(PartsBackend, Protocol):
     """A backend with uploads in parts that lists them, for the farm's own store."""
 

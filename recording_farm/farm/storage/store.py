@@ -4,22 +4,39 @@ Keys begin with the recording's id. The farm serves files of a directory itself;
 """
 
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.config.store_url import StoreKind, StoreLocation
 from recording_farm.farm.credentials.farm_secret import load_secret_key
 from recording_farm.farm.errors import NotFoundError, SettingsError
-from recording_farm.farm.storage.backend import Checkpoint, StorageError, StoreBackend, StoredObject
+from recording_farm.farm.storage.backend import Checkpoint, Part, StorageError, StoreBackend, StoredObject
 from recording_farm.farm.storage.backends.directory import DirectoryBackend
 from recording_farm.farm.storage.backends.encrypted_directory import EncryptedDirectoryBackend
 from recording_farm.farm.storage.backends.stored_file import StoredFile
 from recording_farm.farm.storage.content_types import content_type
+from recording_farm.farm.storage.parts import Data, PartRules, SentPart, UnfinishedParts, no_parts
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 """Valid names of files. A leading dot is reserved for incomplete copies."""
+
+
+_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class UnfinishedFile:
+    """An upload in parts that was begun and is neither finished nor aborted, and when it began."""
+
+    recording_id: UUID
+    name: str
+    begun: dict[str, Any]
+    began: datetime
 
 
 class Store:
@@ -61,6 +78,45 @@ class Store:
     def delete(self, recording_id: UUID | str, name: str) -> None:
         """Delete a file; a missing file is no error."""
         self._backend.delete(self._key(recording_id, name))
+
+    @property
+    def part_rules(self) -> PartRules:
+        """See `PartsBackend`."""
+        return self._in_parts.part_rules
+
+    def begin_parts(self, recording_id: UUID | str, name: str) -> dict[str, Any]:
+        """Open an upload in parts; see `PartsBackend` for this and the following methods."""
+        return self._in_parts.begin_parts(self._key(recording_id, name), content_type(name))
+
+    def send_part(
+        self, recording_id: UUID | str, name: str, begun: dict[str, Any], part: Part, data: Data
+    ) -> dict[str, Any]:
+        """Send a part; returns its receipt."""
+        return self._in_parts.send_part(self._key(recording_id, name), begun, part, data)
+
+    def finish_parts(
+        self, recording_id: UUID | str, name: str, begun: dict[str, Any], sent: Sequence[SentPart]
+    ) -> StoredObject:
+        """Make the file of its parts."""
+        return self._in_parts.finish_parts(self._key(recording_id, name), begun, sent)
+
+    def abort_parts(self, recording_id: UUID | str, name: str, begun: dict[str, Any]) -> None:
+        """Drop an upload; a missing one is no error."""
+        self._in_parts.abort_parts(self._key(recording_id, name), begun)
+
+    def unfinished_parts(self, recording_id: UUID | None = None) -> Iterator[UnfinishedFile]:
+        """The unfinished uploads of a recording, or of all; uploads of others to the bucket are left out."""
+        prefix = f"{self._prefix}{recording_id}/" if recording_id else self._prefix
+        for each in self._in_parts.unfinished_parts(prefix):
+            directory, _, name = each.key.removeprefix(self._prefix).rpartition("/")
+            if _ID.fullmatch(directory) and _NAME.fullmatch(name):
+                yield UnfinishedFile(UUID(directory), name, each.begun, each.began)
+
+    @property
+    def _in_parts(self) -> UnfinishedParts:
+        if not isinstance(self._backend, UnfinishedParts):
+            raise no_parts("it is of a kind that has none")
+        return self._backend
 
     def check(self) -> None:
         """Write, read back and delete a small object."""

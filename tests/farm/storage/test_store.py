@@ -6,7 +6,8 @@ import pytest
 
 from recording_farm.farm.config.settings import Settings, load_settings
 from recording_farm.farm.errors import NotFoundError, SettingsError
-from recording_farm.farm.storage.backend import Checkpoint
+from recording_farm.farm.storage.backend import Checkpoint, Part
+from recording_farm.farm.storage.parts import SentPart
 from recording_farm.farm.storage.store import open_store
 from testkit.settings import settings_with
 
@@ -102,3 +103,19 @@ def test_settings_that_make_no_store_should_be_said(
     with pytest.raises(SettingsError, match=reason) as refused:
         open_store(settings_with(tmp_path, None, **values))
     assert "hunter2" not in str(refused.value)
+
+
+def test_file_should_be_uploaded_in_parts_by_recording_and_name(settings: Settings) -> None:
+    store = open_store(settings)
+    other = store.begin_parts(uuid4(), "b.mp4")
+    begun = store.begin_parts(ID, "a.mp4")
+    parts = [(Part(2, 0, 4), b"body"), (Part(1, 0, 4), b"head")]
+    sent = [SentPart(part, store.send_part(ID, "a.mp4", begun, part, data)) for part, data in parts]
+    assert [(each.name, each.begun) for each in store.unfinished_parts(ID)] == [("a.mp4", begun)]
+    assert store.finish_parts(ID, "a.mp4", begun, sent).size == 8
+    with closing(store.open(ID, "a.mp4")) as file:
+        assert b"".join(file.pieces(0, 8)) == b"headbody"
+    [left] = store.unfinished_parts()
+    assert left.begun == other
+    store.abort_parts(left.recording_id, left.name, left.begun)
+    assert list(store.unfinished_parts()) == []

@@ -1,23 +1,36 @@
 """The backend for a directory, possibly on a network file system that several nodes share."""
 
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from recording_farm.encoder.atomic_file import delete_drafts, sync
 from recording_farm.farm.errors import NotFoundError
 from recording_farm.farm.storage.backend import (
     CHECK_TEXT,
     Checkpoint,
+    Part,
     StorageError,
     StoredObject,
     check_came_back,
     key_parts,
 )
+from recording_farm.farm.storage.backends.directory_parts import Drafts, finish, has_parts, send, unfinished
 from recording_farm.farm.storage.backends.disk import disk_faults, link_or_copy
 from recording_farm.farm.storage.backends.encrypted_file import is_encrypted
 from recording_farm.farm.storage.backends.stored_file import PlainFile, StoredFile
+from recording_farm.farm.storage.parts import (
+    UPLOAD_GONE,
+    Data,
+    PartRules,
+    SentPart,
+    Unfinished,
+    in_order,
+    size_of,
+)
 
 
 class DirectoryBackend:
@@ -76,6 +89,64 @@ class DirectoryBackend:
             raise _no_file(key)
         return path
 
+    @property
+    def part_rules(self) -> PartRules:
+        """See `PartsBackend`.
+
+        The file is made without copying it if the first part's size, less the offset of the second, is a
+        multiple of 4096, on ext4 and xfs.
+        """
+        return PartRules(most=100_000)
+
+    def begin_parts(self, key: str, content_type: str) -> dict[str, Any]:  # noqa: ARG002 - a file in a directory has no type
+        """See `PartsBackend`."""
+        with disk_faults(self._root):
+            target = self._target(key)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            begun = Drafts.create(target).begun
+            self._sync_directories(target.parent)
+        return begun
+
+    def send_part(self, key: str, begun: dict[str, Any], part: Part, data: Data) -> dict[str, Any]:
+        """See `PartsBackend`."""
+        with disk_faults(self._root):
+            return self._send(Drafts.of(self._target(key), begun), key, part, data)
+
+    def finish_parts(self, key: str, begun: dict[str, Any], sent: Sequence[SentPart]) -> StoredObject:
+        """See `PartsBackend`. Syncs each part when it comes, so little remains to be done here."""
+        sent = in_order(sent)
+        with disk_faults(self._root):
+            target = self._target(key)
+            drafts = Drafts.of(target, begun)
+            try:
+                self._finish(drafts, key, sent)
+            except StorageError as error:
+                if error.reason != UPLOAD_GONE or not self._was_finished(key, sent):
+                    raise
+            drafts.delete()
+            self._sync_directories(target.parent)
+            with closing(self._found(key)) as file:
+                size = file.size
+        if size != size_of(sent):
+            raise StorageError("damaged", "the file was damaged in transit")
+        return StoredObject(target.as_uri(), size)
+
+    def abort_parts(self, key: str, begun: dict[str, Any]) -> None:
+        """See `PartsBackend`."""
+        with disk_faults(self._root):
+            target = self._target(key)
+            Drafts.of(target, begun).delete()
+            self._remove_empty(target.parent)
+
+    def unfinished_parts(self, prefix: str) -> Iterator[Unfinished]:
+        """See `UnfinishedParts`."""
+        with disk_faults(self._root):
+            for directory, _, _ in os.walk(self._root / prefix.rpartition("/")[0]):
+                for drafts in unfinished(Path(directory)):
+                    key = drafts.target.relative_to(self._root).as_posix()
+                    if key.startswith(prefix):
+                        yield Unfinished(key, drafts.begun, drafts.began)
+
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:  # noqa: ARG002 - a directory has no links
         """See `StorageBackend`: None."""
         return None
@@ -86,11 +157,7 @@ class DirectoryBackend:
             target = self._target(key)
             target.unlink(missing_ok=True)
             delete_drafts(target)
-            for directory in self._directories(target.parent)[:-1]:
-                try:
-                    directory.rmdir()
-                except OSError:
-                    break  # it is not empty, or another node was faster
+            self._remove_empty(target.parent)
 
     def check(self) -> None:
         """See `StorageBackend`."""
@@ -122,6 +189,22 @@ class DirectoryBackend:
         for each in self._directories(directory):
             sync(each)
 
+    def _remove_empty(self, directory: Path) -> None:
+        """Remove a directory and its parents, except for the root, as far as they are empty."""
+        for each in self._directories(directory)[:-1]:
+            try:
+                each.rmdir()
+            except OSError:
+                break  # it is not empty, or another node was faster
+
+    def _was_finished(self, key: str, sent: Sequence[SentPart]) -> bool:
+        """Whether an upload that is gone has become this file; its response was lost."""
+        try:
+            with closing(self.open(key)) as file:
+                return has_parts(file, sent)
+        except NotFoundError:
+            return False
+
     def _found(self, key: str) -> StoredFile:
         try:
             return self.open(key)
@@ -130,6 +213,12 @@ class DirectoryBackend:
 
     def _put(self, source: Path, target: Path, key: str) -> None:  # noqa: ARG002 - for the encrypted subclass
         link_or_copy(source, target)
+
+    def _send(self, drafts: Drafts, key: str, part: Part, data: Data) -> dict[str, Any]:  # noqa: ARG002 - for the encrypted subclass
+        return send(drafts, part, data)
+
+    def _finish(self, drafts: Drafts, key: str, sent: Sequence[SentPart]) -> None:  # noqa: ARG002 - for the encrypted subclass
+        finish(drafts, sent)
 
     def _stored(self, file: BinaryIO, key: str) -> StoredFile:
         if is_encrypted(file):

@@ -1,5 +1,6 @@
-"""Files on local disks: hard links or copies, reads at an offset, and errors in words."""
+"""Files on local disks: hard links or copies, reads and writes at an offset, and errors in words."""
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -20,6 +21,14 @@ _NO_LINKS: Final = {
     errno.EOPNOTSUPP,
 }
 """Errors of link(2) when hard links are not possible: another file system, or one without links."""
+
+_NO_INSERTION: Final = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ETXTBSY}
+"""Errors of fallocate(2) when the file system cannot insert, or not so many bytes."""
+
+_NO_COPY: Final = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""Errors of copy_file_range(2) when the file system cannot copy on its own."""
+
+_INSERT_RANGE: Final = 0x20
 
 _REASONS: Final = {
     errno.ENOSPC: ("full", "the disk is full", False),
@@ -71,6 +80,52 @@ def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
     if len(data) != size:
         raise StorageError("damaged", f"{file.name} has become shorter", lasting=True)
     return data
+
+
+def write_at(descriptor: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+    """Write `data` to an open file, which is readable too, so that it survives a power cut.
+
+    Raises StorageError when other data is read back, OSError.
+    """
+    view = memoryview(data)
+    written = 0
+    while written < len(view):
+        written += os.pwrite(descriptor, view[written:], offset + written)
+    os.fdatasync(descriptor)
+    if os.pread(descriptor, len(view), offset) != data:
+        raise StorageError("damaged", "the file was damaged in transit")
+
+
+def insert_in_front(descriptor: int, size: int) -> bool:
+    """Make room for `size` bytes at the beginning of an open file without copying it; ext4 and xfs can.
+
+    False if the file system cannot: `size` must be a multiple of its blocks' size, usually 4096. A power cut
+    in between may spoil the file. Raises OSError.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    fallocate = getattr(libc, "fallocate64", None) or libc.fallocate  # musl has the latter only
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    if fallocate(descriptor, _INSERT_RANGE, 0, size) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_INSERTION:
+        return False
+    raise OSError(number, os.strerror(number))
+
+
+def copy_range(source: int, offset: int, target: int, size: int) -> None:
+    """Append a range of an open file to another one; xfs and btrfs share its blocks. Raises OSError."""
+    while size:
+        try:
+            copied = os.copy_file_range(source, target, size, offset)
+        except OSError as error:
+            if error.errno not in _NO_COPY:
+                raise
+            copied = os.sendfile(target, source, offset, size)
+        if not copied:
+            raise OSError(errno.EIO, "the file has become shorter")
+        offset += copied
+        size -= copied
 
 
 def _digest(path: Path) -> bytes:

@@ -2,13 +2,14 @@
 
 import hashlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from recording_farm.encoder.atomic_file import atomic_file
 from recording_farm.farm.storage.backend import StorageError
 from recording_farm.farm.storage.backends.directory import DirectoryBackend
 from recording_farm.farm.storage.backends.encrypted_file import EncryptedFile, encrypt, is_encrypted
 from recording_farm.farm.storage.backends.stored_file import PlainFile, StoredFile
+from recording_farm.farm.storage.parts import no_parts
 
 
 class EncryptedDirectoryBackend(DirectoryBackend):
@@ -22,6 +23,10 @@ class EncryptedDirectoryBackend(DirectoryBackend):
         """`root` is created with the first file; `secret` is the farm's secret key."""
         super().__init__(root)
         self._secret = secret
+
+    def begin_parts(self, key: str, content_type: str) -> dict[str, Any]:  # noqa: ARG002 - as in `PartsBackend`
+        """See `PartsBackend`."""
+        raise no_parts("its files are encrypted")
 
     def _put(self, source: Path, target: Path, key: str) -> None:
         with atomic_file(target) as draft:
