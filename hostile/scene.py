@@ -18,7 +18,7 @@ PAGES = Path(__file__).parent / "pages"
 PUBLIC = "127.0.0.2"
 """Where strangers' servers are; recorded pages may reach it. Everything else of the loopback is inside."""
 
-SLOTS = 3
+SLOTS = 2
 STAGE_MEMORY = 1500 << 20
 
 

@@ -192,7 +192,7 @@ class WaitingObject(BaseModel):
     """Why a recording waits in the queue."""
 
     position: int = Field(
-        description="1 is the next, by the fair shares of all organizations as they are now"
+        description="1 is the next, by the turns of all organizations as they are now"
     )
     reason: WaitReason = Field(
         description="`starting`: a slot is free and takes it within seconds; `slots`: all slots are in use; "
@@ -270,7 +270,7 @@ class RecordingObject(MeetingRecording):
         "silent seconds, number and duration of each finding, peak memory in bytes"
     )
     queue_position: int | None = Field(
-        description="while INVOKED: 1 is the next, by the fair shares of all organizations as they are now"
+        description="while INVOKED: 1 is the next, by the turns of all organizations as they are now"
     )
     waiting: WaitingObject | None = Field(description="while it is in the queue: why it waits; else null")
     takes: list[TakeInFile] = Field(

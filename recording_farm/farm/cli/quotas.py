@@ -40,7 +40,7 @@ def list_quotas(as_json: bool) -> None:
 @click.option(
     "--weight",
     type=click.IntRange(1, MAX_WEIGHT),
-    help="Share of the slots against other organizations, which have 1.",
+    help="Starts while other organizations, with weight 1, have one.",
 )
 @click.option("--high/--no-high", "high_priority", default=None, help="Whether it may use `priority` high.")
 def set_quota(

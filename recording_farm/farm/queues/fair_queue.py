@@ -2,21 +2,21 @@
 
 Each organization has a queue of RQ for each priority (`recordings-high@acme`, `recordings@acme`,
 `recordings-low@acme`). RQ takes from queues in a fixed order; here a script picks the organization whose
-turn it is, see `farm.queues.fair_share`. It counts running recordings by the indexes of the records. So there
-is no count that a worker that dies, or a Redis that loses its last writes, could leave wrong.
+turn it is, see `farm.queues.fair_share`. For the limits it counts running recordings by the indexes of the
+records. So there is no count that a dead worker, or a Redis that loses its last writes, could leave wrong.
 
 Version 0.1 had one queue for each priority, without an organization. The script moves the jobs that it finds
 there into the organizations' queues.
 
 Keys
-    farm:queue:turns     hash: the virtual time of each organization; under `@` the present one, under `@late`
-                         how many organizations have come since it advanced
+    farm:queue:turns     hash: by the name of a queue (`recordings@acme`) its virtual time and the number of
+                         the entry; by a priority (`recordings@`) its present time; under `@` the last number
     farm:queue:bell      list: an entry for each recording that was queued, to wake a slot that waits; only
                          the last ones are kept
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
 import redis
@@ -43,34 +43,55 @@ _JOB_PREFIX: Final = "rq:job:"
 _BELLS: Final = 256
 """Entries of the bell: more would only wake slots that find nothing."""
 
-# Those that come late stand behind each other, and before all who have had their turn.
-_VIRTUAL_TIME: Final = """
-local function text_of(turn) return string.format('%.0f', turn) end
+# A turn is a queue's virtual time, and a number that orders queues with the same one. Both are 0 without an
+# entry, which Redis may have lost.
+_TURNS: Final = """
+local function read_turn(turns, name)
+  local time, number = string.match(redis.call('HGET', turns, name) or '', '^(%d+) (%d+)$')
+  return tonumber(time or 0), tonumber(number or 0)
+end
 
-local function arrive(turns, id)
-  local turn = tonumber(redis.call('HGET', turns, id))
-  local present = tonumber(redis.call('HGET', turns, '@') or 0)
-  if turn and turn >= present then return end
-  redis.call('HSET', turns, id, text_of(present + redis.call('HINCRBY', turns, '@late', 1)))
+local function text_of(time) return string.format('%.0f', time) end
+
+local function set_turn(turns, name, time)
+  local number = redis.call('HINCRBY', turns, '@', 1)
+  redis.call('HSET', turns, name, text_of(time) .. ' ' .. number)
+end
+
+local function read_present(turns, base) return tonumber(redis.call('HGET', turns, base .. '@') or 0) end
+
+-- The first recording of a queue that was empty.
+local function arrive(turns, base, id)
+  local name = base .. '@' .. id
+  set_turn(turns, name, math.max(read_turn(turns, name), read_present(turns, base)))
 end
 """
 
-# KEYS turns, the queues of an organization; ARGV its id
+# KEYS turns, the queue; ARGV the queue's base name, the organization
 _ARRIVE: Final = (
-    _VIRTUAL_TIME
+    _TURNS
     + """
-local length = 0
-for i = 2, #KEYS do length = length + redis.call('LLEN', KEYS[i]) end
-if length == 1 then arrive(KEYS[1], ARGV[1]) end
+if redis.call('LLEN', KEYS[2]) == 1 then arrive(KEYS[1], ARGV[1], ARGV[2]) end
+"""
+)
+
+# KEYS turns, quotas; ARGV the queue's name, the organization, what a turn costs
+_GIVE_BACK: Final = (
+    _TURNS
+    + """
+local own = redis.call('HGET', KEYS[2], ARGV[2])
+local step = math.floor(ARGV[3] / (own and cjson.decode(own).weight or 1))
+local time = read_turn(KEYS[1], ARGV[1])
+redis.call('HSET', KEYS[1], ARGV[1], text_of(math.max(time - step, 0)) .. ' 0')
 """
 )
 
 # ARGV base names of the queues by priority between commas, prefixes of queues, jobs and indexes, active
 # states between commas, default limit of running recordings.
-# `organizations` has, by the id of each organization with a recording in a queue: running, weight, limit and
-# turn (virtual time); and `queues` a list for each priority of {organization, key, length}.
+# `organizations` has, by the id of each organization with a recording in a queue: running, weight and limit;
+# `queues` a list for each priority of {organization, base name, key, length, time, number}.
 _BACKLOG: Final = (
-    _VIRTUAL_TIME
+    _TURNS
     + """
 local ranks, queues, organizations = {}, {}, {}
 for name in string.gmatch(ARGV[1], '[^,]+') do
@@ -85,20 +106,21 @@ local function read_organization(id)
   for state in string.gmatch(ARGV[5], '[^,]+') do
     active = active + redis.call('ZCARD', ARGV[4] .. id .. ':' .. state)
   end
-  return {running = active, weight = own.weight or 1, limit = own.running or tonumber(ARGV[6]),
-          turn = tonumber(redis.call('HGET', KEYS[3], id) or 0)}
+  return {running = active, weight = own.weight or 1, limit = own.running or tonumber(ARGV[6])}
 end
 
 local function read_backlog()
   for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-    local name, id = string.match(key, '([^:@]+)@([^:@]+)$')
-    local rank = name and ranks[name]
+    local base, id = string.match(key, '([^:@]+)@([^:@]+)$')
+    local rank = base and ranks[base]
     local length = rank and redis.call('LLEN', key) or 0
     if length > 0 then
       organizations[id] = organizations[id] or read_organization(id)
       -- Those in a queue are active, but hold no slot.
       organizations[id].running = math.max(organizations[id].running - length, 0)
-      table.insert(queues[rank], {id = id, key = key, length = length})
+      local queue = {id = id, base = base, key = key, length = length}
+      queue.time, queue.number = read_turn(KEYS[3], base .. '@' .. id)
+      table.insert(queues[rank], queue)
     end
   end
 end
@@ -106,7 +128,8 @@ end
 )
 
 # KEYS the queues, quotas, turns
-# Answers {priority, organization, length, running, weight, limit, turn}, …
+# Answers {rank, organization, length, running, weight, limit, time, number, present}, … from the highest
+# priority on.
 _LOOK: Final = (
     _BACKLOG
     + """
@@ -114,8 +137,9 @@ read_backlog()
 local found = {}
 for rank, some in ipairs(queues) do
   for _, queue in ipairs(some) do
-    local its = organizations[queue.id]
-    table.insert(found, {rank, queue.id, queue.length, its.running, its.weight, its.limit, text_of(its.turn)})
+    local its, present = organizations[queue.id], read_present(KEYS[3], queue.base)
+    table.insert(found, {rank - 1, queue.id, queue.length, its.running, its.weight, its.limit,
+                         text_of(queue.time), text_of(queue.number), text_of(present)})
   end
 end
 return found
@@ -133,30 +157,28 @@ local function adopt(base)
     local id = redis.call('LINDEX', ARGV[2] .. base, 0)
     if not id then return end
     local organization = redis.call('HGET', ARGV[7] .. id, 'organization_id')
-    local key = organization and ARGV[2] .. base .. '@' .. cjson.decode(organization)
-    if key then
+    organization = organization and cjson.decode(organization)
+    if organization then
+      local name = base .. '@' .. organization
+      local key = ARGV[2] .. name
       redis.call('SADD', KEYS[1], key)
       redis.call('RPUSH', key, id)
-      if redis.call('LLEN', key) == 1 then arrive(KEYS[3], string.match(key, '@(.+)$')) end
-      if redis.call('EXISTS', ARGV[3] .. id) == 1 then
-        redis.call('HSET', ARGV[3] .. id, 'origin', string.sub(key, #ARGV[2] + 1))
-      end
+      if redis.call('LLEN', key) == 1 then arrive(KEYS[3], base, organization) end
+      if redis.call('EXISTS', ARGV[3] .. id) == 1 then redis.call('HSET', ARGV[3] .. id, 'origin', name) end
     end
     redis.call('LPOP', ARGV[2] .. base)
     -- The recording was deleted.
-    if not key then redis.call('DEL', ARGV[3] .. id) end
+    if not organization then redis.call('DEL', ARGV[3] .. id) end
   end
 end
 
 local function goes_before(one, other)
-  local a, b = organizations[one.id], organizations[other.id]
-  local share, others = a.running / a.weight, b.running / b.weight
-  if share ~= others then return share < others end
-  if a.turn ~= b.turn then return a.turn < b.turn end
+  if one.time ~= other.time then return one.time < other.time end
+  if one.number ~= other.number then return one.number < other.number end
   return one.id < other.id
 end
 
-for name in string.gmatch(ARGV[1], '[^,]+') do adopt(name) end
+for base in string.gmatch(ARGV[1], '[^,]+') do adopt(base) end
 read_backlog()
 for _, some in ipairs(queues) do
   local next
@@ -166,11 +188,12 @@ for _, some in ipairs(queues) do
     if may_start and (not next or goes_before(queue, next)) then next = queue end
   end
   if next then
-    local its = organizations[next.id]
-    local present = math.max(its.turn, tonumber(redis.call('HGET', KEYS[3], '@') or 0))
+    -- One that its limit has held back is behind the present time.
+    local present = math.max(next.time, read_present(KEYS[3], next.base))
     -- First what needs memory: a full Redis refuses that, and then all of it.
-    redis.call('HSET', KEYS[3], next.id, text_of(its.turn + math.floor(ARGV[8] / its.weight)),
-               '@', text_of(present), '@late', '0')
+    local step = math.floor(ARGV[8] / organizations[next.id].weight)
+    set_turn(KEYS[3], next.base .. '@' .. next.id, present + step)
+    redis.call('HSET', KEYS[3], next.base .. '@', text_of(present))
     return {next.key, redis.call('LPOP', next.key)}
   end
 end
@@ -199,10 +222,23 @@ def name_without_organization(name: str) -> str:
     return base if base in BASE_NAMES.values() else name
 
 
-def give_turn(pipeline: Pipeline, organization_id: str) -> None:
-    """Let an organization whose first recording was queued begin at the present virtual time."""
-    keys = [f"{_QUEUE_PREFIX}{queue_name(organization_id, priority)}" for priority in Priority]
-    pipeline.register_script(_ARRIVE)(keys=[_TURNS_KEY, *keys], args=[organization_id], client=pipeline)
+def give_turn(pipeline: Pipeline, organization_id: str, priority: Priority) -> None:
+    """Let a queue whose first recording was queued begin at the present time."""
+    name = queue_name(organization_id, priority)
+    pipeline.register_script(_ARRIVE)(
+        keys=[_TURNS_KEY, f"{_QUEUE_PREFIX}{name}"],
+        args=[BASE_NAMES[priority], organization_id],
+        client=pipeline,
+    )
+
+
+def give_turn_back(pipeline: Pipeline, name: str) -> None:
+    """Let a queue be the next again, by its name, because what was taken from it could not start."""
+    base, _, organization_id = name.partition("@")
+    if base in BASE_NAMES.values() and organization_id:
+        pipeline.register_script(_GIVE_BACK)(
+            keys=[_TURNS_KEY, QUOTAS_KEY], args=[name, organization_id, TURN], client=pipeline
+        )
 
 
 def ring_bell(pipeline: Pipeline) -> None:
@@ -227,64 +263,27 @@ def take_next(client: redis.Redis, limit: int) -> tuple[str, str] | None:
     return key.decode(), job_id.decode()
 
 
-@dataclass(frozen=True)
 class Backlogs:
-    """All queued recordings, as numbers: the backlogs of each priority."""
+    """All queued recordings, as numbers."""
 
-    by_priority: dict[Priority, list[Backlog]]
+    def __init__(self, backlogs: Iterable[Backlog]) -> None:
+        """Of each organization and priority, in any order."""
+        self._all = tuple(backlogs)
 
     def position(self, organization_id: str, priority: Priority, index: int) -> int:
         """The position of the recording at `index` of an organization's queue, 1 being the next."""
-        higher = _joined(self._before(priority))
-        # By the time that this one's turn comes, those of higher priorities are running.
-        started = {each.organization_id: each.startable for each in higher}
-        present = [_after(each, started.get(each.organization_id, 0)) for each in self.by_priority[priority]]
-        own = [each for each in present if each.organization_id == organization_id]
-        others = [each for each in present if each.organization_id != organization_id]
-        lower = [each for each in self._behind(priority) if each.organization_id != organization_id]
-        return position_of(own[0], index, others, higher, lower) if own else index + 1
+        own = self._find(organization_id, priority)
+        return position_of(own, index, (each for each in self._all if each is not own)) if own else index + 1
 
     def is_held_back(self, organization_id: str, priority: Priority, index: int) -> bool:
         """Whether that recording waits for another one of its organization to end."""
-        own = _joined(
-            each
-            for each in (*self._before(priority), *self.by_priority[priority])
-            if each.organization_id == organization_id
-        )
-        before = sum(
-            each.waiting for each in self._before(priority) if each.organization_id == organization_id
-        )
-        return any(each.is_held_back(before + index) for each in own)
+        own = self._find(organization_id, priority)
+        return own is not None and own.is_held_back(index)
 
-    def _before(self, priority: Priority) -> list[Backlog]:
-        """The backlogs of higher priorities."""
-        return self._backlogs(list(Priority)[: list(Priority).index(priority)])
-
-    def _behind(self, priority: Priority) -> list[Backlog]:
-        """The backlogs of lower priorities."""
-        return self._backlogs(list(Priority)[list(Priority).index(priority) + 1 :])
-
-    def _backlogs(self, priorities: list[Priority]) -> list[Backlog]:
-        return [each for priority in priorities for each in self.by_priority[priority]]
-
-
-def _joined(backlogs: Iterable[Backlog]) -> list[Backlog]:
-    """One backlog for each organization, whatever the priorities."""
-    joined: dict[str, Backlog] = {}
-    for each in backlogs:
-        before = joined.get(each.organization_id)
-        waiting = each.waiting + (before.waiting if before else 0)
-        joined[each.organization_id] = replace(each, waiting=waiting)
-    return list(joined.values())
-
-
-def _after(backlog: Backlog, started: int) -> Backlog:
-    """A backlog once so many more recordings of its organization have started."""
-    return replace(
-        backlog,
-        running=backlog.running + started,
-        virtual_time=backlog.virtual_time + started * (TURN // backlog.weight),
-    )
+    def _find(self, organization_id: str, priority: Priority) -> Backlog | None:
+        rank = list(Priority).index(priority)
+        found = (each for each in self._all if (each.organization_id, each.rank) == (organization_id, rank))
+        return next(found, None)
 
 
 def look_at_backlogs(client: redis.Redis, limit: int) -> Backlogs:
@@ -295,20 +294,24 @@ def look_at_backlogs(client: redis.Redis, limit: int) -> Backlogs:
     found = client.register_script(_LOOK)(
         keys=[_QUEUES_KEY, QUOTAS_KEY, _TURNS_KEY], args=[*_SHARED_ARGUMENTS, limit]
     )
-    backlogs = Backlogs({priority: [] for priority in Priority})
-    for rank, *values in cast("list[list[Any]]", found):
-        backlogs.by_priority[list(Priority)[rank - 1]].append(_backlog(*values))
-    return backlogs
+    return Backlogs(_read_backlogs(cast("list[list[Any]]", found)))
 
 
-def _backlog(
-    organization_id: bytes, waiting: int, running: int, weight: int, limit: int, turn: bytes
-) -> Backlog:
-    return Backlog(
-        organization_id=organization_id.decode(),
-        waiting=waiting,
-        running=running,
-        weight=weight,
-        limit=limit,
-        virtual_time=int(turn),
-    )
+def _read_backlogs(found: Iterable[list[Any]]) -> Iterator[Backlog]:
+    """`found` is from the highest priority to the lowest."""
+    in_higher: Counter[str] = Counter()
+    for rank, name, waiting, running, weight, limit, *turn in found:
+        organization_id = name.decode()
+        virtual_time, reached, present = map(int, turn)
+        yield Backlog(
+            organization_id=organization_id,
+            waiting=waiting,
+            running=running + in_higher[organization_id],
+            weight=weight,
+            limit=limit,
+            virtual_time=virtual_time,
+            reached=reached,
+            present=present,
+            rank=rank,
+        )
+        in_higher[organization_id] += waiting

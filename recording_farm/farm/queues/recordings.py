@@ -19,6 +19,7 @@ from recording_farm.farm.queues.fair_queue import (
     BASE_NAMES,
     Backlogs,
     give_turn,
+    give_turn_back,
     look_at_backlogs,
     name_without_organization,
     queue_name,
@@ -109,7 +110,7 @@ class Place:
     """The place of a recording in the queue."""
 
     position: int
-    """1 is the next, by the fair shares of the organizations as they are now."""
+    """1 is the next, by the turns of the organizations as they are now."""
     is_held_back: bool = False
     """Whether it waits for another recording of its organization to end, by FARM_QUOTA_RUNNING."""
 
@@ -158,12 +159,13 @@ def drop_job(client: redis.Redis, recording: Recording) -> None:
 
 
 def put_back(client: redis.Redis, queue: Queue, job: Job) -> None:
-    """Put a job that was taken back to the front of its queue, for another slot.
+    """Put a job that was taken back to the front of its queue, for another slot. It is the next again.
 
     Raises redis.RedisError when Redis cannot be reached.
     """
     with client.pipeline() as pipeline:
         queue.push_job_id(job.id, pipeline, at_front=True)
+        give_turn_back(pipeline, queue.name)
         ring_bell(pipeline)
         pipeline.execute()
 
@@ -186,7 +188,7 @@ def enqueue_recording(client: redis.Redis, recording: Recording) -> None:
             meta=job_meta(recording),
             pipeline=pipeline,
         )
-        give_turn(pipeline, recording.organization_id)
+        give_turn(pipeline, recording.organization_id, recording.priority)
         ring_bell(pipeline)
         pipeline.execute()
 

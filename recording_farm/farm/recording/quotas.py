@@ -32,7 +32,7 @@ class Quota:
     """The quota of an organization.
 
     `queued` and `running` are recordings, 0 without a limit. With twice the `weight` of another, an
-    organization gets twice as many slots while both have recordings in the queue.
+    organization starts twice as many while both have recordings in the queue.
     """
 
     queued: int

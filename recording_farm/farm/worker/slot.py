@@ -133,8 +133,8 @@ class SlotWorker(SpoolWorker):
     """One slot. Its work horse is a recorder, which must be stopped gracefully and may die.
 
     Its first queue is the node's own: recordings that this node has started and must resume in any case. The
-    second has recordings of lost nodes. New recordings come from the organizations' queues, by their fair
-    shares (`farm.queues.fair_queue`); the other queues are those of version 0.1, which are emptied into them.
+    second has recordings of lost nodes. New recordings come from the organizations' queues, in turns
+    (`farm.queues.fair_queue`); the other queues are those of version 0.1, which are emptied into them.
     """
 
     def work(self, *args: Any, **kwargs: Any) -> bool:

@@ -1,22 +1,19 @@
 """Whose recording the next free slot takes."""
 
-from collections.abc import Iterable
-from itertools import chain
 from uuid import UUID, uuid4
 
-import pytest
 from rq import Queue
 from rq.job import Job
 
-from recording_farm.farm.queues.fair_queue import look_at_backlogs, take_next
+from recording_farm.farm.queues.fair_queue import take_next
 from recording_farm.farm.queues.recordings import (
     RECORD_JOB,
     Place,
     count_waiting,
     enqueue_recording,
     has_live_job,
+    put_back,
     queue_place,
-    queue_places,
     recordings_queue,
 )
 from recording_farm.farm.recording.model import Priority, Recording, Status
@@ -61,19 +58,9 @@ def takes(farm: Farm, count: int, limit: int = 0) -> str:
     return "".join(each.organization_id[0] if each else "-" for each in taken)
 
 
-def takes_with_one_slot(farm: Farm, count: int) -> str:
-    """The same of one slot, in which a recording has ended before the next one starts."""
-    initials = ""
-    for _ in range(count):
-        recording = take(farm)
-        assert recording is not None
-        farm.records.change_state(recording.id, Status.ERRORED)
-        initials += recording.organization_id[0]
-    return initials
-
-
-def test_thousand_queued_recordings_should_not_stand_before_another_organizations(farm: Farm) -> None:
-    running(farm, "umbra", 2)
+def test_thousand_queued_recordings_should_delay_another_organization_by_one_at_most(farm: Farm) -> None:
+    queued(farm, "umbra", 1)
+    assert takes(farm, 1) == "u"
     (first,) = queued(farm, "umbra")
     crowd(farm, "umbra", 998)
     (last,) = queued(farm, "umbra")
@@ -82,59 +69,110 @@ def test_thousand_queued_recordings_should_not_stand_before_another_organization
     assert queue_place(farm.redis, first, 0) == Place(2)
     assert queue_place(farm.redis, last, 0) == Place(1001)
     assert take(farm) == own
-    assert take(farm) == first
+    # Its next one waits for one of umbra's, although acme has more running recordings.
+    (own,) = queued(farm, "acme")
+    assert queue_place(farm.redis, own, 0) == Place(2)
+    assert [take(farm), take(farm)] == [first, own]
 
 
-def test_organizations_that_use_the_same_should_take_turns(farm: Farm) -> None:
+def test_organizations_should_take_turns(farm: Farm) -> None:
     queued(farm, "umbra", 3)
     queued(farm, "acme", 3)
     queued(farm, "initech", 1)
-    assert takes_with_one_slot(farm, 7) == "uaiuaua"
+    assert takes(farm, 7) == "uaiuaua"
 
 
-def test_organization_with_fewer_running_recordings_should_be_next(farm: Farm) -> None:
-    umbras = running(farm, "umbra", 3)
-    running(farm, "acme", 1)
-    queued(farm, "umbra", 4)
-    queued(farm, "acme", 4)
-    assert takes(farm, 3) == "aau"
-    # Both have four then, and one of umbra's ends.
-    farm.records.change_state(umbras[0].id, Status.ERRORED)
-    assert takes(farm, 2) == "ua"
+def test_running_recordings_should_not_change_whose_turn_it_is(farm: Farm) -> None:
+    running(farm, "acme", 5)
+    running(farm, "umbra", 1)
+    queued(farm, "acme", 2)
+    queued(farm, "umbra", 2)
+    assert takes(farm, 4) == "auau"
 
 
-def test_paused_and_ended_recordings_should_count_as_they_use_slots(farm: Farm) -> None:
+def test_organization_that_comes_should_be_next_after_those_who_wait_already(farm: Farm) -> None:
+    for organization in ("umbra", "initech", "globex"):
+        queued(farm, organization, 4)
+    assert takes(farm, 4) == "uigu"
+    queued(farm, "acme")
+    assert takes(farm, 5) == "igaui"
+
+
+def test_organization_that_comes_back_at_once_should_let_the_others_have_their_turn(farm: Farm) -> None:
+    queued(farm, "umbra", 3)
+    taken = ""
+    for _ in range(3):
+        queued(farm, "acme")
+        taken += takes(farm, 2)
+    assert taken == "uauaua"
+
+
+def test_paused_recordings_should_count_for_the_limit_and_ended_ones_should_not(farm: Farm) -> None:
     paused, ended = running(farm, "acme", 2)
     farm.records.change_state(paused.id, Status.PAUSED)
     farm.records.change_state(ended.id, Status.UPLOADING)
-    running(farm, "umbra", 1)
-    queued(farm, "umbra", 1)
-    queued(farm, "acme", 1)
-    (umbra, acme) = look_at_backlogs(farm.redis, 0).by_priority[Priority.NORMAL]
-    assert {umbra.running, acme.running} == {1}
+    (waiting,) = queued(farm, "acme")
+    assert queue_place(farm.redis, waiting, 1) == Place(1, is_held_back=True)
+    assert queue_place(farm.redis, waiting, 2) == Place(1)
 
 
-def test_weight_should_give_an_organization_more_slots_and_more_turns(farm: Farm) -> None:
+def test_weight_should_give_an_organization_more_turns(farm: Farm) -> None:
     Quotas(farm.redis, farm.settings).set("acme", OwnQuota(weight=2))
-    queued(farm, "acme", 20)
     queued(farm, "umbra", 20)
-    assert sorted(takes(farm, 9)) == sorted("aaaaaauuu")
-    farm.redis.flushall()
-    Quotas(farm.redis, farm.settings).set("acme", OwnQuota(weight=2))
     queued(farm, "acme", 20)
-    queued(farm, "umbra", 20)
-    assert sorted(takes_with_one_slot(farm, 9)) == sorted("aaaaaauuu")
+    assert takes(farm, 9) == "uaauaauaa"
 
 
 def test_organization_that_had_nothing_to_record_should_not_save_up_turns(farm: Farm) -> None:
     queued(farm, "acme")
     queued(farm, "umbra", 20)
-    assert takes_with_one_slot(farm, 10) == "auuuuuuuuu"
+    assert takes(farm, 10) == "auuuuuuuuu"
     queued(farm, "acme", 5)
-    assert takes_with_one_slot(farm, 5) in {"auaua", "aauau"}
+    assert takes(farm, 5) == "auaua"
 
 
-def test_higher_priority_should_be_first_whatever_the_shares(farm: Farm) -> None:
+def test_organization_that_recorded_alone_should_owe_no_turns(farm: Farm) -> None:
+    for _ in range(9):
+        queued(farm, "acme")
+        assert takes(farm, 1) == "a"
+    queued(farm, "acme", 3)
+    queued(farm, "umbra", 3)
+    assert takes(farm, 6) == "uauaua"
+
+
+def test_turns_of_one_priority_should_not_count_in_another(farm: Farm) -> None:
+    queued(farm, "acme", 9, priority=Priority.HIGH)
+    assert takes(farm, 9) == "a" * 9
+    queued(farm, "umbra", 3)
+    queued(farm, "acme", 3)
+    assert takes(farm, 6) == "uauaua"
+
+
+def test_organization_that_its_limit_held_back_should_be_next_and_have_one_turn(farm: Farm) -> None:
+    Quotas(farm.redis, farm.settings).set("acme", OwnQuota(running=2))
+    on = running(farm, "acme", 2)
+    queued(farm, "acme", 5)
+    queued(farm, "umbra", 20)
+    assert takes(farm, 9) == "u" * 9
+    queued(farm, "initech", 3)
+    for recording in on:
+        farm.records.change_state(recording.id, Status.ERRORED)
+    assert takes(farm, 5) == "aiuai"
+
+
+def test_recording_that_a_slot_puts_back_should_be_the_next_again(farm: Farm) -> None:
+    (first,) = queued(farm, "acme")
+    queued(farm, "umbra", 2)
+    job = Job.fetch(str(first.id), connection=farm.redis)
+    for _ in range(3):
+        assert take(farm) == first
+        put_back(farm.redis, recordings_queue(farm.redis, "acme"), job)
+    queued(farm, "acme", 2)
+    assert queue_place(farm.redis, first, 0) == Place(1)
+    assert takes(farm, 5) == "auaua"
+
+
+def test_higher_priority_should_be_first_whatever_an_organization_uses(farm: Farm) -> None:
     running(farm, "acme", 5)
     (low,) = queued(farm, "umbra", priority=Priority.LOW)
     (normal,) = queued(farm, "umbra")
@@ -162,27 +200,7 @@ def test_quota_of_one_organization_should_replace_that_of_all(farm: Farm) -> Non
     assert sorted(takes(farm, 20, limit=1).rstrip("-")) == sorted("aaauiiii")
 
 
-@pytest.mark.parametrize("weights", [(1, 1, 1), (3, 1, 2)])
-def test_place_should_tell_when_a_recording_is_taken(farm: Farm, weights: Iterable[int]) -> None:
-    names = ("acme", "initech", "umbra")
-    for name, weight in zip(names, weights, strict=True):
-        Quotas(farm.redis, farm.settings).set(name, OwnQuota(weight=weight))
-    running(farm, "acme", 2)
-    running(farm, "umbra", 1)
-    for _ in range(3):
-        for name in names:
-            queued(farm, name, 2)
-            queued(farm, name, 1, priority=Priority.LOW)
-            queued(farm, name, 1, priority=Priority.HIGH)
-    wanted = dict(chain.from_iterable(queue_places(farm.redis, name, 0).items() for name in names))
-    order = []
-    while (recording := take(farm)) is not None:
-        order.append(str(recording.id))
-    assert len(order) == 36
-    assert [wanted[each].position for each in order] == list(range(1, 37))
-
-
-def test_jobs_of_the_version_before_should_be_worked_off_by_the_same_shares(farm: Farm) -> None:
+def test_jobs_of_the_version_before_should_be_taken_in_turns_too(farm: Farm) -> None:
     before = [
         farm.add(organization_id=name, meeting_id=f"{n}") for n, name in enumerate(["umbra"] * 3 + ["acme"])
     ]
@@ -201,18 +219,18 @@ def test_jobs_of_the_version_before_should_be_worked_off_by_the_same_shares(farm
     assert (queue.count, count_waiting(farm.redis)) == (0, 2)
 
 
-def test_redis_that_has_lost_the_turns_should_still_give_out_all_recordings(farm: Farm) -> None:
-    queued(farm, "umbra", 2)
-    queued(farm, "acme", 2)
-    take(farm)
+def test_redis_that_has_lost_the_turns_should_let_organizations_take_turns_again(farm: Farm) -> None:
+    queued(farm, "umbra", 9)
+    assert takes(farm, 5) == "u" * 5
+    queued(farm, "acme", 3)
     farm.redis.delete("farm:queue:turns")
-    assert sorted(takes(farm, 4)) == sorted("-aau")
+    queued(farm, "initech", 3)
+    assert takes(farm, 7) == "auiauia"
 
 
 def test_recording_that_no_worker_claimed_should_count_as_running(farm: Farm) -> None:
     # Its worker may just be about to claim it.
     queued(farm, "umbra", 2)
-    assert takes(farm, 1) == "u"
     queued(farm, "acme", 2)
-    assert takes(farm, 3) == "aua"
-    assert recordings_queue(farm.redis, "umbra").count == 0
+    assert takes(farm, 3, limit=1) == "ua-"
+    assert recordings_queue(farm.redis, "umbra").count == 1
