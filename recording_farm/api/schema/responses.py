@@ -191,9 +191,7 @@ class OutputObject(BaseModel):
 class WaitingObject(BaseModel):
     """Why a recording waits in the queue."""
 
-    position: int = Field(
-        description="1 is the next, by the turns of all organizations as they are now"
-    )
+    position: int = Field(description="1 is the next, by the turns of all organizations as they are now")
     reason: WaitReason = Field(
         description="`starting`: a slot is free and takes it within seconds; `slots`: all slots are in use; "
         "`disk`, `memory`, `load`, `no_room`: no node has room for another recording; `drained`: all nodes "

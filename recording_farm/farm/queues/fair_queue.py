@@ -62,8 +62,9 @@ local function read_present(turns, base) return tonumber(redis.call('HGET', turn
 
 -- The first recording of a queue that was empty.
 local function arrive(turns, base, id)
-  local name = base .. '@' .. id
-  set_turn(turns, name, math.max(read_turn(turns, name), read_present(turns, base)))
+  local name, present = base .. '@' .. id, read_present(turns, base)
+  -- One that has just had its turn keeps its place among the others.
+  if read_turn(turns, name) <= present then set_turn(turns, name, present) end
 end
 """
 

@@ -69,10 +69,20 @@ def test_thousand_queued_recordings_should_delay_another_organization_by_one_at_
     assert queue_place(farm.redis, first, 0) == Place(2)
     assert queue_place(farm.redis, last, 0) == Place(1001)
     assert take(farm) == own
-    # Its next one waits for one of umbra's, although acme has more running recordings.
+    # Its next one waits for one of umbra's.
     (own,) = queued(farm, "acme")
     assert queue_place(farm.redis, own, 0) == Place(2)
     assert [take(farm), take(farm)] == [first, own]
+
+
+def test_organization_that_had_its_turn_first_should_have_the_next_one_first(farm: Farm) -> None:
+    queued(farm, "acme")
+    queued(farm, "umbra", 300)
+    assert takes(farm, 2) == "au"
+    # Each has one of two slots. The one that is free next is acme's, whoever uses how much.
+    (own,) = queued(farm, "acme")
+    assert queue_place(farm.redis, own, 0) == Place(1)
+    assert takes(farm, 3) == "auu"
 
 
 def test_organizations_should_take_turns(farm: Farm) -> None:
