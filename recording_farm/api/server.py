@@ -17,7 +17,7 @@ from recording_farm.api.meeting.messages import MAX_MESSAGE
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.faults import refuse_eviction
 from recording_farm.farm.host.startup import require_free_port, require_writable_directory
-from recording_farm.farm.host.tls_files import CHECK_SECONDS, TlsFiles
+from recording_farm.farm.host.tls_files import CHECK_SECONDS, TlsFiles, open_tls_files
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +42,7 @@ def server_of(settings: Settings) -> "ApiServer":
     connections = Connections(
         connections_allowed(), settings.connections_per_address, settings.trusted_proxies
     )
-    tls = None
-    if settings.tls_certificate is not None and settings.tls_key is not None:
-        tls = TlsFiles(settings.tls_certificate, settings.tls_key)
+    tls = open_tls_files(settings.tls_certificate, settings.tls_key)
     return ApiServer(configuration(settings, connections), connections, tls, settings.base_url)
 
 

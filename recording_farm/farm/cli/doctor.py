@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -51,6 +52,7 @@ from recording_farm.farm.host.programs import (
 )
 from recording_farm.farm.host.realtime import is_allowed, is_limited
 from recording_farm.farm.host.startup import require_free_port, require_writable_directory
+from recording_farm.farm.host.tls_files import open_tls_files
 
 Status = Literal["ok", "warning", "missing", "broken"]
 
@@ -63,6 +65,8 @@ MIN_FREE_DISK = 2 << 30
 _NEARLY_FULL = 0.8
 """Of Redis' maxmemory; as the alert FarmRedisFull."""
 MIN_FREE_MEMORY = 1 << 30
+MIN_VALIDITY = timedelta(days=14)
+"""Of the API's certificate; certbot renews 30 days before the end."""
 
 
 SANDBOX_HELPER = Path("/usr/lib/chromium/chrome-sandbox")
@@ -435,6 +439,25 @@ def _check_authorities(_timeout: float) -> Check:
     return Check(name, "ok", None, f"{found} of {file} besides those of the system", NSS_PACKAGE)
 
 
+def _check_certificate(_timeout: float) -> Check:
+    """Can the API use its certificate and key, and for how long?"""
+    name = "certificate"
+    try:
+        settings = load_settings()
+    except SettingsError:
+        return Check(name, "warning", None, "not checked: the settings cannot be used")
+    try:
+        files = open_tls_files(settings.tls_certificate, settings.tls_key)
+    except SettingsError as error:
+        return Check(name, "broken", None, str(error))
+    if files is None:
+        return Check(name, "ok", None, "none: the API speaks plain HTTP (FARM_TLS_CERTIFICATE is not set)")
+    detail = f"{settings.tls_certificate} is valid until {files.valid_until.date()}"
+    if files.valid_until - datetime.now(UTC) < MIN_VALIDITY:
+        return Check(name, "warning", None, f"FARM_TLS_CERTIFICATE: {detail}; renew it")
+    return Check(name, "ok", None, detail)
+
+
 def _check_real_time(_timeout: float) -> Check:
     if is_allowed():
         return Check("real time", "ok", None, "time-critical threads may use real-time scheduling")
@@ -575,6 +598,7 @@ CHECKS: tuple[tuple[str, str | None, Callable[[float], Check]], ...] = (
     ("webrtc", None, _check_webrtc),
     ("stage limits", None, _check_stage_limits),
     ("authorities", NSS_PACKAGE, _check_authorities),
+    ("certificate", None, _check_certificate),
     ("real time", None, _check_real_time),
     ("takes at rest", None, _check_takes_at_rest),
     ("disk", None, _check_disk),

@@ -46,6 +46,12 @@ HELP: Final[Mapping[str, tuple[str, str]]] = {
         "[operations.md](operations.md). Limits hold without both, less exactly.",
     ),
     "authorities": ("The certificates of `FARM_CA_FILE` are readable.", "Correct the PEM file."),
+    "certificate": (
+        "The API can use `FARM_TLS_CERTIFICATE` and `FARM_TLS_KEY`: both are readable, the key fits, and the "
+        "certificate is valid for 14 days or longer. `farm up` and `farm api` do not start with files that "
+        "they cannot use.",
+        "Correct the file it names, or renew the certificate, see [operations.md](operations.md#tls).",
+    ),
     "real time": (
         "Audio and encoder may run with real-time priority.",
         "Allow it with `RLIMIT_RTPRIO`, see [operations.md](operations.md). Without it a busy machine loses "

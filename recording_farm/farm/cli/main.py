@@ -140,6 +140,7 @@ def up() -> None:
     from recording_farm.farm.host.private_files import keep_files_private
     from recording_farm.farm.host.programs import require_programs
     from recording_farm.farm.host.startup import require_free_port, require_writable_directory
+    from recording_farm.farm.host.tls_files import open_tls_files
 
     settings = load_settings()
     refuse_unknown_settings(os.environ)
@@ -148,6 +149,7 @@ def up() -> None:
     require_free_port("FARM", settings.host, settings.port)
     if settings.node_port is not None:
         require_free_port("FARM_NODE", settings.node_host, settings.node_port)
+    open_tls_files(settings.tls_certificate, settings.tls_key)
     require_programs(redis=settings.redis_url is None)
     click.echo(greeting(settings), err=True)
 

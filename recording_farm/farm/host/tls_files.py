@@ -31,6 +31,11 @@ class TlsFiles:
         self._seen = self._read()
         self.context = self._load(self._seen)
 
+    @property
+    def valid_until(self) -> datetime:
+        """When the certificate that was loaded expires."""
+        return _end_of(self._seen[0])
+
     def reload(self) -> None:
         """Load the files again if they have changed; a pair that cannot be used is logged, once."""
         try:
@@ -46,7 +51,7 @@ class TlsFiles:
             self._reject(str(error), content)
         else:
             self._seen = content
-            logger.log(NOTICE, "TLS: loaded the new certificate, valid until %s", _end_of(content[0]))
+            logger.log(NOTICE, "TLS: loaded the new certificate, valid until %s", _end_of(content[0]).date())
 
     def _reject(self, problem: str, content: tuple[bytes, bytes]) -> None:
         if content != self._seen:
@@ -82,6 +87,11 @@ class TlsFiles:
             return f"FARM_TLS_KEY: {self._key} is not the key of {self._certificate}"
         reason = getattr(error, "reason", None) or error
         return f"FARM_TLS_KEY: {self._key} cannot be used with {self._certificate}: {reason}"
+
+
+def open_tls_files(certificate: Path | None, key: Path | None) -> TlsFiles | None:
+    """Load the files of the settings; None without them. Raises SettingsError as TlsFiles does."""
+    return TlsFiles(certificate, key) if certificate is not None and key is not None else None
 
 
 class _PassphraseError(FarmError):
@@ -123,7 +133,7 @@ def _check_certificate(file: Path, content: bytes) -> None:
         )
 
 
-def _end_of(content: bytes) -> str:
+def _end_of(content: bytes) -> datetime:
     from cryptography import x509
 
-    return f"{x509.load_pem_x509_certificates(content)[0].not_valid_after_utc:%Y-%m-%d}"
+    return x509.load_pem_x509_certificates(content)[0].not_valid_after_utc

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from recording_farm.farm.cli import doctor
 from recording_farm.farm.cli.doctor import Check
 from recording_farm.farm.errors import ProgramMissingError
 from recording_farm.farm.host import programs as farm_programs
+from testkit.network.authorities import own_authority
 
 OLD_DEVICES = """\
 Devices:
@@ -390,3 +392,32 @@ def test_where_pages_send_udp_should_be_told(
     (check,) = doctor.run_checks()
     assert check.status == status
     assert words in check.detail
+
+
+def make_certificate(directory: Path, name: str, days: int) -> tuple[str, str]:
+    """A certificate and its key, in two files."""
+    certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command += ["-nodes", "-subj", "/CN=farm.test", "-days", str(days), "-keyout", str(key)]
+    subprocess.run([*command, "-out", str(certificate)], check=True, capture_output=True, timeout=60)
+    return str(certificate), str(key)
+
+
+def test_certificate_of_the_api_should_be_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", [each for each in doctor.CHECKS if each[0] == "certificate"])
+    assert found("certificate").status == "ok"
+    good, soon = make_certificate(tmp_path, "good", 30), make_certificate(tmp_path, "soon", 13)
+    own_authority(tmp_path).server("farm.test", expired=True)
+    expired = str(tmp_path / "farm.test-old.pem")
+    for certificate, key, status, words in (
+        (*good, "ok", "is valid until"),
+        (*soon, "warning", "soon.pem is valid until"),
+        (expired, expired, "broken", "has expired on"),
+        (good[0], soon[1], "broken", "soon.key is not the key of"),
+        (good[0], f"{tmp_path}/missing", "broken", "FARM_TLS_KEY: "),
+    ):
+        monkeypatch.setenv("FARM_TLS_CERTIFICATE", certificate)
+        monkeypatch.setenv("FARM_TLS_KEY", key)
+        check = found("certificate")
+        assert check.status == status, check
+        assert words in check.detail

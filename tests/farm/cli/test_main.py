@@ -39,6 +39,17 @@ def test_up_should_end_at_once_with_what_is_wrong(
 
 
 @pytest.mark.parametrize("command", ["up", "api"])
+def test_files_of_tls_that_cannot_be_used_should_end_it_at_once(command: str, tmp_path: Path) -> None:
+    settings = {"FARM_DATA_DIR": str(tmp_path / "data"), "FARM_PORT": str(free_port())}
+    missing = tmp_path / "missing.pem"
+    ended = farm(command, **settings, FARM_TLS_CERTIFICATE=str(missing), FARM_TLS_KEY=str(missing))
+    assert ended.returncode == 78, ended.stderr
+    problem = f"farm: FARM_TLS_CERTIFICATE: {missing} cannot be read: No such file or directory"
+    assert ended.stderr.splitlines()[-1] == problem
+    assert "started" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["up", "api"])
 def test_port_in_use_should_end_it_at_once(command: str, tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
