@@ -16,7 +16,7 @@ def parts_of_content(content: bytes, sizes: Sequence[int]) -> list[tuple[Part, b
     ends = [*accumulate(sizes), len(content)]
     begins = [0, *ends[:-1]]
     return [
-        (Part(2 * index + 1, max(0, begin - sizes[0]), end - begin), content[begin:end])
+        (Part(2 * index + 1, max(0, begin - ends[0]), end - begin), content[begin:end])
         for index, (begin, end) in enumerate(zip(begins, ends, strict=True))
     ]
 

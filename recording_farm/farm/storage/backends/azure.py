@@ -10,12 +10,12 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, cast
 from urllib.parse import parse_qs
 
 from azure.core import MatchConditions
@@ -27,7 +27,6 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
-from azure.core.rest import HttpResponse
 from azure.storage.blob import (
     BlobBlock,
     BlobClient,
@@ -59,52 +58,34 @@ from recording_farm.farm.storage.backend import (
     slice_of,
 )
 from recording_farm.farm.storage.backends.answers import MAX_ANSWER, bounded_answers
+from recording_farm.farm.storage.backends.azure_errors import REASONS, WRONG_KEY, code_of, may_not
+from recording_farm.farm.storage.backends.azure_parts import (
+    MAX_BLOCKS,
+    Blocks,
+    abort,
+    begin,
+    blocks_of,
+    send,
+    unfinished,
+)
 from recording_farm.farm.storage.backends.disk import disk_faults
 from recording_farm.farm.storage.backends.threads import each
+from recording_farm.farm.storage.parts import (
+    Data,
+    PartRules,
+    SentPart,
+    Unfinished,
+    in_order,
+    no_parts,
+    size_of,
+    upload_gone,
+)
 
 logger = logging.getLogger(__name__)
 
 BLOCK_BYTES: Final = 8 << 20
-MAX_BLOCKS: Final = 50_000
-"""Azure's maximum number of blocks; blocks of larger files are larger."""
+"""Blocks of larger files than 390 GiB are larger."""
 THREADS: Final = 4
-
-_NO_CONTAINER: Final = ("no_bucket", "there is no container {container}")
-_BAD_NAME: Final = ("no_bucket", "{container} is not a valid container name")
-_WRONG_KEY: Final = ("wrong_key", "the storage rejects the account's key or signature")
-_NO_PERMISSION: Final = ("no_permission", "the key has no permission for this in the container {container}")
-_REASONS: Final = {
-    "ContainerNotFound": _NO_CONTAINER,
-    "ContainerBeingDeleted": _NO_CONTAINER,
-    "ContainerDisabled": ("no_permission", "the container {container} is disabled"),
-    "InvalidResourceName": _BAD_NAME,
-    "OutOfRangeInput": _BAD_NAME,
-    "AuthenticationFailed": _WRONG_KEY,
-    "InvalidAuthenticationInfo": _WRONG_KEY,
-    "NoAuthenticationInformation": _WRONG_KEY,
-    "AccountIsDisabled": ("no_permission", "the account is disabled"),
-    "AuthorizationFailure": _NO_PERMISSION,
-    "AuthorizationPermissionMismatch": _NO_PERMISSION,
-    "AuthorizationProtocolMismatch": _NO_PERMISSION,
-    "AuthorizationResourceTypeMismatch": _NO_PERMISSION,
-    "AuthorizationServiceMismatch": _NO_PERMISSION,
-    "AuthorizationSourceIPMismatch": ("no_permission", "the key is not valid from this address"),
-    "InsufficientAccountPermissions": _NO_PERMISSION,
-    "KeyBasedAuthenticationNotPermitted": ("no_permission", "the account does not allow access by key"),
-    "UnauthorizedBlobOverwrite": ("no_permission", "the key may not replace existing files"),
-    "BlobImmutableDueToPolicy": ("no_permission", "a policy protects the existing file"),
-}
-"""Azure's error codes in words for the customer. All are lasting: the customer must change something."""
-
-_REFUSED: Final = frozenset(
-    {
-        "AuthorizationFailure",
-        "AuthorizationPermissionMismatch",
-        "AuthorizationResourceTypeMismatch",
-        "InsufficientAccountPermissions",
-    }
-)
-"""Error codes for missing permissions; the credentials may still allow other operations."""
 
 _LISTED_BYTES: Final = 200
 """Maximum size of a block in a list of blocks, which has no pages."""
@@ -167,20 +148,70 @@ class AzureBackend:
         """See `StorageBackend`. Uploads blocks of 8 MiB, four at once; after a crash only missing ones."""
         size = source.stat().st_size
         parts = [part for part in parts_of(size, BLOCK_BYTES, MAX_BLOCKS) if part.size]
-        blocks, digest = _named(source, parts)
+        named, digest = _named(source, parts)
+        blocks = [(block.name, block.part.size) for block in named]
         settings = ContentSettings(content_type=content_type, content_md5=bytearray(digest))
         most = MAX_ANSWER + _LISTED_BYTES * len(blocks)
         with self._explained(most), self._blob(key) as blob:
             is_there = self._is_there(blob, blocks, settings)
             if not is_there:
-                self._put(source, blob, blocks, settings, checkpoint)
+                self._put(source, blob, named, settings, checkpoint)
                 is_there = self._is_there(blob, blocks, settings)
                 if is_there is False:
                     raise StorageError("damaged", "the file was damaged in transit")
         checkpoint.clear()
-        return StoredObject(
-            f"azure://{self._container}/{key}", size, NOT_READ_BACK if is_there is None else None
-        )
+        return self._stored(key, size, was_read=is_there is not None)
+
+    @property
+    def part_rules(self) -> PartRules:
+        """See `PartsBackend`."""
+        return PartRules(largest=4000 << 20, most=MAX_BLOCKS)
+
+    def begin_parts(self, key: str, content_type: str) -> dict[str, Any]:
+        """See `PartsBackend`. Azure itself has no uploads: the parts are uncommitted blocks of the blob.
+
+        They vanish after a week without a new one, and when the blob is written otherwise.
+        """
+        if not self._may_replace:
+            raise no_parts("its key may only create files (sp=c)")
+        with self._explained(), self._blob(key) as blob:
+            return begin(blob, content_type)
+
+    def send_part(self, key: str, begun: dict[str, Any], part: Part, data: Data) -> dict[str, Any]:  # noqa: ARG002 - the blob is the upload
+        """See `PartsBackend`."""
+        with self._explained(), self._blob(key) as blob:
+            return send(blob, part, data)
+
+    def finish_parts(self, key: str, begun: dict[str, Any], sent: Sequence[SentPart]) -> StoredObject:
+        """See `PartsBackend`. Block ids contain MD5s, so nothing is read again; the blob has no MD5."""
+        sent = in_order(sent)
+        size, blocks = size_of(sent), blocks_of(sent)
+        settings = ContentSettings(content_type=begun["content_type"])
+        with self._explained(MAX_ANSWER + _LISTED_BYTES * len(blocks)), self._blob(key) as blob:
+            try:
+                self._commit(blob, blocks, settings)
+            except HttpResponseError as error:
+                if code_of(error) != "InvalidBlockList":
+                    raise
+                # An earlier attempt may have succeeded, with its response lost.
+                if not self._is_there(blob, blocks, settings):
+                    raise upload_gone() from error
+            is_there = self._is_there(blob, blocks, settings)
+        if is_there is False:
+            raise StorageError("damaged", "the file was damaged in transit")
+        return self._stored(key, size, was_read=is_there is not None)
+
+    def abort_parts(self, key: str, begun: dict[str, Any]) -> None:
+        """See `PartsBackend`. Without the permission to delete, Azure drops the blocks after a week."""
+        if not self._may_delete:
+            return
+        with self._explained(MAX_ANSWER + _LISTED_BYTES * 2 * MAX_BLOCKS), self._blob(key) as blob:
+            abort(blob, begun)
+
+    def unfinished_parts(self, prefix: str) -> Iterator[Unfinished]:
+        """See `UnfinishedParts`."""
+        with self._explained(MAX_ANSWER + _LISTED_BYTES * 2 * MAX_BLOCKS):
+            yield from unfinished(self._service, self._container, prefix)
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
         """See `StorageBackend`. None if the connection string has no account key to sign with."""
@@ -238,13 +269,13 @@ class AzureBackend:
                 blob.upload_blob(CHECK_TEXT, headers=md5, overwrite=self._may_replace)
             except HttpResponseError as error:
                 # Azurite uses a different code.
-                if _code(error) in {"Md5Mismatch", "BlobAlreadyExists"} or "MD5" in str(error):
+                if code_of(error) in {"Md5Mismatch", "BlobAlreadyExists"} or "MD5" in str(error):
                     return []
                 raise
             try:
                 _delete(blob)
             except HttpResponseError as error:
-                if not _may_not(error):
+                if not may_not(error):
                     raise
                 return [left_behind(key)]
         return []
@@ -272,6 +303,16 @@ class AzureBackend:
         permissions = self._signed.get("sp")
         return permissions is None or "w" in permissions
 
+    @property
+    def _may_delete(self) -> bool:
+        if "si" in self._signed:
+            return False  # a stored access policy, which only the container knows
+        permissions = self._signed.get("sp")
+        return permissions is None or "d" in permissions
+
+    def _stored(self, key: str, size: int, *, was_read: bool) -> StoredObject:
+        return StoredObject(f"azure://{self._container}/{key}", size, None if was_read else NOT_READ_BACK)
+
     def _put(
         self,
         source: Path,
@@ -286,14 +327,15 @@ class AzureBackend:
             return
         self._send(source, blob, blocks, checkpoint)
         try:
-            blob.commit_block_list(
-                [BlobBlock(block_id=block.name) for block in blocks], content_settings=settings
-            )
+            self._commit(blob, [(block.name, block.part.size) for block in blocks], settings)
         except HttpResponseError as error:
-            if _code(error) == "InvalidBlockList":
+            if code_of(error) == "InvalidBlockList":
                 # The next attempt starts over: the acknowledged blocks are gone.
                 checkpoint.clear()
             raise
+
+    def _commit(self, blob: BlobClient, blocks: Blocks, settings: ContentSettings) -> None:
+        blob.commit_block_list([BlobBlock(block_id=name) for name, _ in blocks], content_settings=settings)
 
     def _put_at_once(
         self, source: Path, blob: BlobClient, settings: ContentSettings, checkpoint: Checkpoint
@@ -305,7 +347,7 @@ class AzureBackend:
             self._put_blob(source, blob, settings)
         except HttpResponseError as error:
             # An earlier attempt succeeded and only its response was lost: blobs appear atomically.
-            if not (was_sent and _code(error) in {"UnauthorizedBlobOverwrite", "BlobAlreadyExists"}):
+            if not (was_sent and code_of(error) in {"UnauthorizedBlobOverwrite", "BlobAlreadyExists"}):
                 raise
 
     def _put_blob(self, source: Path, blob: BlobClient, settings: ContentSettings) -> None:
@@ -327,8 +369,8 @@ class AzureBackend:
                 },
             )
 
-    def _is_there(self, blob: BlobClient, blocks: list[_Block], settings: ContentSettings) -> bool | None:
-        """Whether the blob has exactly these blocks, with type and MD5; None if it may not be read.
+    def _is_there(self, blob: BlobClient, blocks: Blocks, settings: ContentSettings) -> bool | None:
+        """Whether the blob has exactly these blocks, with type and MD5 if any; None if it may not be read.
 
         A blob that was uploaded in one request has no blocks.
         """
@@ -336,20 +378,18 @@ class AzureBackend:
             properties = blob.get_blob_properties()
             committed = blob.get_block_list("committed")[0] if self._may_replace else None
         except ResourceNotFoundError as error:
-            if _code(error) in _REASONS:
+            if code_of(error) in REASONS:
                 raise
             return False
         except HttpResponseError as error:
-            if _may_not(error):
+            if may_not(error):
                 return None
             raise
+        md5 = settings.content_md5
         return (
-            committed is None
-            or [(block.id, block.size) for block in committed]
-            == [(block.name, block.part.size) for block in blocks]
-        ) and (
-            properties.size == sum(block.part.size for block in blocks)
-            and properties.content_settings.content_md5 == settings.content_md5
+            (committed is None or [(block.id, block.size) for block in committed] == blocks)
+            and properties.size == sum(size for _, size in blocks)
+            and (md5 is None or properties.content_settings.content_md5 == md5)
             and properties.content_settings.content_type == settings.content_type
         )
 
@@ -379,11 +419,11 @@ class AzureBackend:
         try:
             _, uncommitted = blob.get_block_list("uncommitted")
         except ResourceNotFoundError as error:
-            if _code(error) in _REASONS:
+            if code_of(error) in REASONS:
                 raise
             return {}
         except HttpResponseError as error:
-            if _may_not(error):
+            if may_not(error):
                 return None
             raise
         return {str(block.id): int(block.size) for block in uncommitted}
@@ -406,14 +446,14 @@ class AzureBackend:
             raise StorageError("failed", f"the request failed: {type(error).__name__}") from error
 
     def _explanation(self, error: HttpResponseError) -> StorageError:
-        code = _code(error)
+        code = code_of(error)
         if error.status_code in {401, 403} and self._has_expired:
             return expired_credentials("rights of the shared access signature")
-        if code in _REASONS:
-            reason, text = _REASONS[code]
+        if code in REASONS:
+            reason, text = REASONS[code]
             return StorageError(reason, text.format(container=self._container), lasting=True)
         if isinstance(error, ClientAuthenticationError):  # a key that is no Base64 gets no further
-            return StorageError(*_WRONG_KEY, lasting=True)
+            return StorageError(*WRONG_KEY, lasting=True)
         if error.response is None:  # it came while a file was read from the server
             if is_time_out(error):
                 return StorageError("timed_out", "the server did not answer in time")
@@ -460,7 +500,7 @@ def _download(blob: BlobClient, file: BinaryIO) -> tuple[int, bytes | None]:
         if first.size > len(begun):
             each(fetch, parts_of(first.size - len(begun), BLOCK_BYTES, MAX_BLOCKS), THREADS)
     except ResourceNotFoundError as error:
-        if _code(error) in _REASONS:
+        if code_of(error) in REASONS:
             raise
         raise StorageError("not_found", "the container has no such file", lasting=True) from error
     md5 = properties.content_settings.content_md5
@@ -471,18 +511,5 @@ def _delete(blob: BlobClient) -> None:
     try:
         blob.delete_blob()
     except ResourceNotFoundError as error:
-        if _code(error) in _REASONS:
+        if code_of(error) in REASONS:
             raise
-
-
-def _code(error: HttpResponseError) -> str:
-    """Azure's error code; empty if there is none."""
-    code = getattr(error, "error_code", None)  # the storage library adds it, where it is asked itself
-    if code is None and error.response is not None:
-        code = cast("HttpResponse", error.response).headers.get("x-ms-error-code")
-    return str(getattr(code, "value", code) or "")
-
-
-def _may_not(error: HttpResponseError) -> bool:
-    """Whether the error is a missing permission. Responses to HEAD may have no error code."""
-    return error.status_code == 403 and _code(error) in _REFUSED | {""}
