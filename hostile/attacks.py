@@ -15,6 +15,7 @@ import httpx
 
 from hostile.scene import PUBLIC, SLOTS, STAGE_MEMORY, Scene
 from hostile.watch import Felt
+from testkit.network.endless_server import endless_server
 
 _PAGE_SECONDS = 15.0
 """How long a hostile page has; the disk and the memory of a machine would be full by then."""
@@ -205,41 +206,6 @@ def _connection(scene: Scene) -> Iterator[socket.socket]:
 # --- A key's requests -------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _endless_server(head: bytes) -> Iterator[str]:
-    """An HTTP server that answers each request with a body that never ends."""
-    over = threading.Event()
-    with socket.create_server((PUBLIC, 0)) as server:
-        server.settimeout(0.2)
-
-        def answer(client: socket.socket) -> None:
-            with client:
-                try:
-                    client.settimeout(5)
-                    client.recv(65536)
-                    client.sendall(head)
-                    while not over.is_set():
-                        client.sendall(b"a" * (1 << 20))
-                except OSError:
-                    pass  # the farm has hung up, as it should
-
-        def serve() -> None:
-            with ThreadPoolExecutor(16) as pool:
-                while not over.is_set():
-                    try:
-                        pool.submit(answer, server.accept()[0])
-                    except TimeoutError:
-                        continue
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"http://{PUBLIC}:{server.getsockname()[1]}"
-        finally:
-            over.set()
-            thread.join()
-
-
 def _problem_of(answer: httpx.Response) -> object:
     """The code of what a check of a storage found; the status of the response, if it was no check."""
     if not answer.is_success:
@@ -254,7 +220,8 @@ _ENDLESS_ERROR = (
 
 def _endless_storage(scene: Scene) -> Outcome:
     """A storage that answers a check, and an upload, without end."""
-    with _endless_server(_ENDLESS_ERROR) as endpoint:
+    with endless_server(_ENDLESS_ERROR, PUBLIC) as address:
+        endpoint = f"http://{address}"
         connection = f"AccountName=a;AccountKey=YQ==;BlobEndpoint={endpoint}/a"
         storages = [
             {"type": "s3", "endpoint": endpoint, "bucket": "b", "access_key": "a", "secret": "s"},
@@ -277,10 +244,10 @@ def _endless_storage(scene: Scene) -> Outcome:
 
 def _endless_webhook(scene: Scene) -> Outcome:
     """A receiver whose answer never ends."""
-    with _endless_server(b"HTTP/1.1 200 OK\r\n\r\n") as receiver:
+    with endless_server(b"HTTP/1.1 200 OK\r\n\r\n", PUBLIC) as receiver:
         created = scene.umbra.post(
             "/v2/webhooks",
-            json={"name": "endless", "url": f"{receiver}/", "events": ["recording.statusUpdate"]},
+            json={"name": "endless", "url": f"http://{receiver}/", "events": ["recording.statusUpdate"]},
         )
         scene.record("workers.html?none", max_seconds=2)
         time.sleep(_PAGE_SECONDS)
