@@ -88,7 +88,7 @@ def gcs_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     directory = tmp_path_factory.mktemp("gcs")
     with running(
         [
-            *[sys.executable, "-m", "gcp_storage_emulator", "--data-dir", f"{directory}/data"],
+            *[sys.executable, "-m", "testkit.storage.gcs_server", "--data-dir", f"{directory}/data"],
             *["start", "--host", "127.0.0.1", "--port", str(port)],
         ],
         directory / "log",

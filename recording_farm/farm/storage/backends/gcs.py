@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -31,6 +31,7 @@ from recording_farm.farm.storage.backend import (
     CHECK_TEXT,
     NOT_READ_BACK,
     Checkpoint,
+    Part,
     StorageError,
     StoredObject,
     certificate_named,
@@ -40,6 +41,8 @@ from recording_farm.farm.storage.backend import (
     pieces_of,
 )
 from recording_farm.farm.storage.backends.answers import bounded_answers
+from recording_farm.farm.storage.backends.gcs_parts import RULES, GcsParts, XmlError, crc32c_of
+from recording_farm.farm.storage.parts import UPLOAD_GONE, Data, PartRules, SentPart, in_order, size_of
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +100,7 @@ class GcsBackend:
             client_options={"api_endpoint": bucket.endpoint},
             _http=self._session,
         )
+        self._parts = GcsParts(self._session, bucket.endpoint, bucket.bucket)
         try:
             self._bucket = client.bucket(bucket.bucket)
         except ValueError as error:
@@ -131,7 +135,44 @@ class GcsBackend:
             is_there = (int(stored.get("size", -1)), stored.get("md5Hash")) == (size, digest)
         if not is_there:
             raise StorageError("damaged", "the file was damaged in transit")
-        return StoredObject(f"gs://{self._name}/{key}", size, None if was_read else NOT_READ_BACK)
+        return self._stored(key, size, was_read=was_read)
+
+    @property
+    def part_rules(self) -> PartRules:
+        """See `PartsBackend`."""
+        return RULES
+
+    def begin_parts(self, key: str, content_type: str) -> dict[str, Any]:
+        """See `PartsBackend`."""
+        with self._explained():
+            return self._parts.create(key, content_type)
+
+    def send_part(self, key: str, begun: dict[str, Any], part: Part, data: Data) -> dict[str, Any]:
+        """See `PartsBackend`."""
+        with self._explained():
+            return self._parts.send(key, begun, part, data)
+
+    def finish_parts(self, key: str, begun: dict[str, Any], sent: Sequence[SentPart]) -> StoredObject:
+        """See `PartsBackend`. Verifies the CRC-32C, which is combined of the parts'; there is no MD5."""
+        sent = in_order(sent)
+        size, crc = size_of(sent), crc32c_of(sent)
+        with self._explained():
+            try:
+                told = self._parts.complete(key, begun, sent)
+            except StorageError as error:
+                # An earlier attempt may have succeeded, with its response lost.
+                if error.reason != UPLOAD_GONE or not self._is_there(key, size, crc32c=crc):
+                    raise
+                told = None
+            is_there = self._is_there(key, size, crc32c=crc)
+        if is_there is False or told not in {None, crc}:
+            raise StorageError("damaged", "the file was damaged in transit")
+        return self._stored(key, size, was_read=is_there is not None)
+
+    def abort_parts(self, key: str, begun: dict[str, Any]) -> None:
+        """See `PartsBackend`."""
+        with self._explained():
+            self._parts.abort(key, begun)
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
         """See `StorageBackend`. Links last a week at most; only a service account can sign."""
@@ -203,8 +244,13 @@ class GcsBackend:
             checkpoint.clear()
             raise StorageError("damaged", "the file was damaged in transit") from error
 
-    def _is_there(self, key: str, size: int, digest: str) -> bool | None:
-        """Whether the object is this file; None if the key may not read it."""
+    def _stored(self, key: str, size: int, *, was_read: bool) -> StoredObject:
+        return StoredObject(f"gs://{self._name}/{key}", size, None if was_read else NOT_READ_BACK)
+
+    def _is_there(
+        self, key: str, size: int, digest: str | None = None, *, crc32c: str | None = None
+    ) -> bool | None:
+        """Whether the object is this file, by its MD5 or its CRC-32C; None if the key may not read it."""
         blob = self._bucket.blob(key)
         try:
             blob.reload(retry=None)
@@ -212,7 +258,8 @@ class GcsBackend:
             return False
         except Forbidden:
             return None
-        return bool(blob.size == size and blob.md5_hash == digest)
+        is_same = blob.md5_hash == digest if crc32c is None else blob.crc32c == crc32c
+        return bool(blob.size == size and is_same)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -222,6 +269,8 @@ class GcsBackend:
                 yield
         except InvalidResponse as error:
             raise self._explanation(error.response.status_code) from error
+        except XmlError as error:
+            raise self._explanation(error.status) from error
         except GoogleAPICallError as error:
             raise self._explanation(error.code) from error
         except RefreshError as error:

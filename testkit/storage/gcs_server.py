@@ -1,0 +1,125 @@
+"""The emulator of Google Cloud Storage with multipart uploads of the XML API, which it lacks.
+
+They are as Google describes them: https://cloud.google.com/storage/docs/multipart-uploads. The arguments are
+those of the emulator.
+"""
+
+import base64
+import hashlib
+import re
+import secrets
+import sys
+from dataclasses import dataclass, field
+from html import escape
+from http import HTTPStatus
+from typing import Any
+
+from gcp_storage_emulator import __main__ as emulator
+from gcp_storage_emulator import server
+from gcp_storage_emulator.handlers import objects
+
+SMALLEST = 5 << 20
+MOST = 10_000
+
+_PART = re.compile(r"<Part><PartNumber>(\d+)</PartNumber><ETag>([^<]+)</ETag></Part>")
+
+
+@dataclass
+class _Upload:
+    bucket: str
+    key: str
+    content_type: str
+    parts: dict[int, bytes] = field(default_factory=dict)
+
+
+_uploads: dict[str, _Upload] = {}
+
+
+def post(request: Any, response: Any, storage: Any) -> None:
+    """Open an upload, or complete it."""
+    bucket, key = request.params["bucket_name"], request.params["object_id"]
+    if "uploadId" in request.query:
+        _complete(request, response, storage)
+        return
+    if storage.get_bucket(bucket) is None:
+        _fail(response, HTTPStatus.NOT_FOUND, "NoSuchBucket")
+        return
+    upload_id = f"{secrets.token_hex(8)}&"  # ids need escaping
+    _uploads[upload_id] = _Upload(bucket, key, request.get_header("Content-Type"))
+    _answer(response, f"<UploadId>{escape(upload_id)}</UploadId>")
+
+
+def put(request: Any, response: Any, storage: Any) -> None:
+    """Take a part, or a whole object."""
+    if "uploadId" not in request.query:
+        objects.xml_upload(request, response, storage)
+        return
+    data = request.data or b""
+    upload = _upload_of(request, response)
+    if upload is None:
+        return
+    md5 = hashlib.md5(data)
+    if request.get_header("Content-MD5") != base64.b64encode(md5.digest()).decode():
+        _fail(response, HTTPStatus.BAD_REQUEST, "BadDigest")
+        return
+    number = int(request.query["partNumber"][0])
+    assert 1 <= number <= MOST
+    upload.parts[number] = data
+    response["ETag"] = f'"{md5.hexdigest()}"'
+
+
+def delete(request: Any, response: Any, storage: Any) -> None:  # noqa: ARG001 - as all handlers
+    """Abort an upload."""
+    if _upload_of(request, response):
+        del _uploads[request.query["uploadId"][0]]
+        response.status = HTTPStatus.NO_CONTENT
+
+
+def _complete(request: Any, response: Any, storage: Any) -> None:
+    body = (request.data or b"").decode()
+    upload = _upload_of(request, response)
+    if upload is None:
+        return
+    listed = [(int(number), etag) for number, etag in _PART.findall(body)]
+    datas = [upload.parts.get(number) for number, _ in listed]
+    found = [data for data in datas if data is not None]
+    if not listed or [f'"{hashlib.md5(data).hexdigest()}"' for data in found] != [etag for _, etag in listed]:
+        _fail(response, HTTPStatus.BAD_REQUEST, "InvalidPart")
+    elif [number for number, _ in listed] != sorted({number for number, _ in listed}):
+        _fail(response, HTTPStatus.BAD_REQUEST, "InvalidPartOrder")
+    elif any(len(data) < SMALLEST for data in found[:-1]):
+        _fail(response, HTTPStatus.BAD_REQUEST, "EntityTooSmall")
+    else:
+        content = b"".join(found)
+        described = objects._make_object_resource(
+            request.base_url, upload.bucket, upload.key, upload.content_type, str(len(content))
+        )
+        objects._checksums(content, described)
+        described["md5Hash"] = None  # such an object has none
+        storage.create_file(upload.bucket, upload.key, content, described)
+        del _uploads[request.query["uploadId"][0]]
+        response["x-goog-hash"] = f"crc32c={described['crc32c']}"
+        _answer(response, f"<Key>{escape(upload.key)}</Key>")
+
+
+def _upload_of(request: Any, response: Any) -> _Upload | None:
+    upload = _uploads.get(request.query["uploadId"][0])
+    if upload is None or (upload.bucket, upload.key) != tuple(request.params.values()):
+        _fail(response, HTTPStatus.NOT_FOUND, "NoSuchUpload")
+        return None
+    return upload
+
+
+def _fail(response: Any, status: HTTPStatus, code: str) -> None:
+    response.status = status
+    response.write_file(f"<Error><Code>{code}</Code></Error>", "application/xml")
+
+
+def _answer(response: Any, content: str) -> None:
+    response.write_file(f"<?xml version='1.0'?><Result>{content}</Result>", "application/xml")
+
+
+if __name__ == "__main__":
+    # The last entry is that of the XML API.
+    server.HANDLERS[-1][1].update({"POST": post, "PUT": put, "DELETE": delete})
+    emulator.main(sys.argv[1:])
