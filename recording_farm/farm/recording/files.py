@@ -1,5 +1,6 @@
 """The files of a recording: their names, where they are, how long they are kept, and their deletion."""
 
+import logging
 import re
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -8,7 +9,10 @@ from pathlib import PurePosixPath
 from recording_farm.farm.recording.model import FileKind, FinishedFile, Recording, Status
 from recording_farm.farm.recording.outputs import Output, OutputKind
 from recording_farm.farm.recording.transfers import STORE, TransferState
+from recording_farm.farm.storage.backend import StorageError
 from recording_farm.farm.storage.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 class FilesState(StrEnum):
@@ -93,12 +97,26 @@ def output_file_name(prefix: str | None, meeting_id: str, invoked_time: datetime
 
 def delete_files(store: Store, recording: Recording) -> None:
     """Delete a recording's files from the store; harmless if they are not there. Raises StorageError."""
+    _delete_unfinished(store, recording)
     if is_in_store(recording):
         for file in recording.files:
             store.delete(recording.id, file.name)
     for output in recording.outputs:
         if output.kind is OutputKind.HLS and recording.keep_copy and recording.expired_time is None:
             _delete_hls(store, recording, output)
+
+
+def _delete_unfinished(store: Store, recording: Recording) -> None:
+    """Delete what was stored while the recording ran: small objects, and uploads in parts."""
+    try:
+        store.delete_spool(recording.id)
+        for upload in store.unfinished_parts(recording.id):
+            store.abort_parts(upload.recording_id, upload.name, upload.begun)
+    except StorageError as error:
+        # A key that may not list stores nothing before the end of a recording.
+        if error.reason not in {"no_permission", "no_parts"}:
+            raise
+        logger.info("recording %s: the store's key may not list: %s", recording.id, error.message)
 
 
 def _delete_hls(store: Store, recording: Recording, output: Output) -> None:

@@ -6,7 +6,7 @@ slash.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +179,10 @@ class CustomerBackend(StorageBackend, Protocol):
 
 
 class StoreBackend(StorageBackend, Protocol):
-    """A backend for the farm's own store, which also reads files."""
+    """A backend for the farm's own store, which also reads files, and has small objects.
+
+    Small objects are in memory as a whole; parts of their keys may begin with a dot.
+    """
 
     def check(self) -> None:
         """Write, read back and delete a small object."""
@@ -189,6 +192,24 @@ class StoreBackend(StorageBackend, Protocol):
 
         Raises StorageError, with the reason `not_found` when there is no such file.
         """
+
+    def put_bytes(self, key: str, data: bytes | bytearray | memoryview) -> None:
+        """Write a small object atomically, and durably."""
+
+    def get_bytes(self, key: str, limit: int) -> bytes:
+        """Read a small object; its reason is `not_found` when it is missing.
+
+        Raises StorageError for an object of more than `limit` bytes.
+        """
+
+    def list_keys(self, prefix: str) -> Iterator[str]:
+        """The keys that start with `prefix`, which ends with a slash."""
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Delete small objects; missing ones are no error."""
+
+    def delete_all(self, prefix: str) -> None:
+        """Delete all that starts with `prefix`, which ends with a slash."""
 
 
 def check_key(directory: str = "", name: str | None = None) -> str:
@@ -200,6 +221,12 @@ def check_key(directory: str = "", name: str | None = None) -> str:
 def left_behind(key: str) -> str:
     """The note of a check that could not delete its file."""
     return f"the key may not delete, so the check's file {key} stays there"
+
+
+def check_size(size: int, limit: int) -> None:
+    """Raise StorageError when a small object is larger than its `limit`."""
+    if size > limit:
+        raise StorageError("bad_answer", f"the object has {size} bytes, more than {limit}", lasting=True)
 
 
 def check_came_back(read: bytes) -> None:

@@ -1,10 +1,11 @@
 """The store of finished files: a directory, an S3 bucket or an Azure container.
 
-Keys begin with the recording's id. The farm serves files of a directory itself; other backends sign links.
+Keys of files begin with the recording's id. Small objects, which are the end of the spool of a recording that
+runs, are in a hidden directory. The farm serves files of a directory itself; other backends sign links.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,9 @@ from recording_farm.farm.storage.parts import Data, PartRules, SentPart, Unfinis
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 """Valid names of files. A leading dot is reserved for incomplete copies."""
 
+
+_SPOOL: Final = ".spool"
+"""Directory of small objects: `.spool/<recording>/<name>`, so that a rule of the bucket can expire them."""
 
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -112,6 +116,46 @@ class Store:
             if _ID.fullmatch(directory) and _NAME.fullmatch(name):
                 yield UnfinishedFile(UUID(directory), name, each.begun, each.began)
 
+    def put_bytes(self, recording_id: UUID | str, name: str, data: Data) -> None:
+        """Write a small object of a recording's spool, which is no file of the recording."""
+        self._backend.put_bytes(self._spool_key(recording_id, name), data)
+
+    def get_bytes(self, recording_id: UUID | str, name: str, limit: int) -> bytes:
+        """Read a small object of a recording's spool of at most `limit` bytes.
+
+        Raises StorageError, with the reason `not_found` when it is missing.
+        """
+        return self._backend.get_bytes(self._spool_key(recording_id, name), limit)
+
+    def list_names(self, recording_id: UUID | str) -> Iterator[str]:
+        """The names of a recording's small objects."""
+        prefix = self._spool_of(recording_id)
+        return (key.removeprefix(prefix) for key in self._backend.list_keys(prefix))
+
+    def delete_many(self, recording_id: UUID | str, names: Iterable[str]) -> None:
+        """Delete small objects of a recording; missing ones are no error."""
+        self._backend.delete_many([self._spool_key(recording_id, name) for name in names])
+
+    def delete_spool(self, recording_id: UUID | str) -> None:
+        """Delete all small objects of a recording."""
+        self._backend.delete_all(self._spool_of(recording_id))
+
+    def spooled(self) -> Iterator[UUID]:
+        """The recordings that have small objects, each once."""
+        prefix = f"{self._prefix}{_SPOOL}/"
+        seen = set()
+        for key in self._backend.list_keys(prefix):
+            recording_id = key.removeprefix(prefix).partition("/")[0]
+            if recording_id not in seen and _ID.fullmatch(recording_id):
+                seen.add(recording_id)
+                yield UUID(recording_id)
+
+    def _spool_of(self, recording_id: UUID | str) -> str:
+        return f"{self._prefix}{_SPOOL}/{UUID(str(recording_id))}/"
+
+    def _spool_key(self, recording_id: UUID | str, name: str) -> str:
+        return f"{self._spool_of(recording_id)}{_checked(name)}"
+
     @property
     def _in_parts(self) -> UnfinishedParts:
         if not isinstance(self._backend, UnfinishedParts):
@@ -123,11 +167,13 @@ class Store:
         self._backend.check()
 
     def _key(self, recording_id: UUID | str, name: str) -> str:
-        if not _NAME.fullmatch(name):
-            raise ValueError(
-                "a file in the store has a plain name of letters, digits, dots, dashes, underscores"
-            )
-        return f"{self._prefix}{UUID(str(recording_id))}/{name}"
+        return f"{self._prefix}{UUID(str(recording_id))}/{_checked(name)}"
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("a file in the store has a plain name of letters, digits, dots, dashes, underscores")
+    return name
 
 
 def open_store(settings: Settings) -> Store:

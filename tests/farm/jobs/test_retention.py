@@ -12,7 +12,7 @@ from recording_farm.farm.credentials.farm_secret import load_secret_key
 from recording_farm.farm.errors import NotFoundError
 from recording_farm.farm.jobs.retention import expire_recordings, sweep
 from recording_farm.farm.jobs.settle import settle
-from recording_farm.farm.recording.files import FilesState, files_expire_at, files_state
+from recording_farm.farm.recording.files import FilesState, delete_files, files_expire_at, files_state
 from recording_farm.farm.recording.links import Links
 from recording_farm.farm.recording.listing import Wanted
 from recording_farm.farm.recording.model import Recording, Status
@@ -62,6 +62,26 @@ def test_files_should_be_deleted_when_they_are_old_enough(
     assert links.video(uploaded) is not None
     assert links.video(after) is None
     assert expire_recordings(farm.redis, store, now()) == 0
+
+
+def test_what_was_stored_while_a_recording_ran_should_be_deleted_with_it(
+    farm: Farm, store: Store, uploaded: Recording
+) -> None:
+    store.put_bytes(uploaded.id, "1.piece", b"piece")
+    store.begin_parts(uploaded.id, "another.mp4")
+    delete_files(store, uploaded)
+    assert list((farm.settings.data_dir / "store").iterdir()) == []
+
+
+def test_key_that_may_not_list_should_delete_files_all_the_same(
+    farm: Farm, store: Store, uploaded: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StorageError("no_permission", "the key may not list", lasting=True)
+
+    monkeypatch.setattr(store, "delete_spool", refuse)
+    delete_files(store, uploaded)
+    assert list((farm.settings.data_dir / "store").iterdir()) == []
 
 
 def test_recording_should_tell_until_when_its_files_are_kept(

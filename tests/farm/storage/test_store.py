@@ -119,3 +119,25 @@ def test_file_should_be_uploaded_in_parts_by_recording_and_name(settings: Settin
     assert left.begun == other
     store.abort_parts(left.recording_id, left.name, left.begun)
     assert list(store.unfinished_parts()) == []
+
+
+def test_small_objects_should_be_no_files_and_be_found_by_recording(settings: Settings) -> None:
+    store = open_store(settings)
+    other = uuid4()
+    for recording_id, name in ((ID, "1.piece"), (ID, "2.piece"), (other, "1.piece")):
+        store.put_bytes(recording_id, name, memoryview(b"piece " + name.encode()))
+    assert sorted(store.list_names(ID)) == ["1.piece", "2.piece"]
+    assert store.get_bytes(ID, "2.piece", 100) == b"piece 2.piece"
+    assert set(store.spooled()) == {ID, other}
+    for name in ("1.piece", ".spool"):
+        with pytest.raises(NotFoundError):
+            store.open(ID, name)
+    store.delete_many(ID, ["1.piece", "gone"])
+    assert list(store.list_names(ID)) == ["2.piece"]
+    for _ in range(2):
+        store.delete_spool(ID)
+        store.delete_spool(other)
+    assert list(store.spooled()) == []
+    assert list((settings.data_dir / "store").iterdir()) == []
+    with pytest.raises(ValueError, match="plain name"):
+        store.put_bytes(ID, "../1.piece", b"")

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -50,6 +50,7 @@ from recording_farm.farm.storage.backend import (
     certificate_named,
     check_came_back,
     check_key,
+    check_size,
     expired_credentials,
     is_time_out,
     left_behind,
@@ -86,6 +87,10 @@ logger = logging.getLogger(__name__)
 BLOCK_BYTES: Final = 8 << 20
 """Blocks of larger files than 390 GiB are larger."""
 THREADS: Final = 4
+
+_LISTED: Final = 1000
+"""Blobs in a page of a list."""
+_MAX_LISTED: Final = 1_000_000
 
 _LISTED_BYTES: Final = 200
 """Maximum size of a block in a list of blocks, which has no pages."""
@@ -247,6 +252,36 @@ class AzureBackend:
         """See `StorageBackend`."""
         with self._explained(), self._blob(key) as blob:
             _delete(blob)
+
+    def put_bytes(self, key: str, data: Data) -> None:
+        """See `StoreBackend`."""
+        with self._explained(), self._blob(key) as blob:
+            # The server rejects corrupted data.
+            blob.upload_blob(bytes(data), overwrite=True, validate_content="md5")
+
+    def get_bytes(self, key: str, limit: int) -> bytes:
+        """See `StoreBackend`."""
+        with self._explained(MAX_ANSWER + limit), self._blob(key) as blob, _missing_named():
+            download = blob.download_blob()
+            check_size(download.size, limit)
+            return download.readall()
+
+    def list_keys(self, prefix: str) -> Iterator[str]:
+        """See `StoreBackend`."""
+        with self._explained(), self._service.get_container_client(self._container) as container:
+            blobs = container.list_blobs(prefix, results_per_page=_LISTED)
+            for number, blob in enumerate(blobs):
+                if number >= _MAX_LISTED:
+                    raise StorageError("bad_answer", "the server's list of files does not end")
+                yield blob.name
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """See `StoreBackend`."""
+        each(self.delete, keys, THREADS)
+
+    def delete_all(self, prefix: str) -> None:
+        """See `StoreBackend`."""
+        self.delete_many(list(self.list_keys(prefix)))
 
     def check(self) -> None:
         """See `StoreBackend`."""
@@ -482,7 +517,7 @@ def _download(blob: BlobClient, file: BinaryIO) -> tuple[int, bytes | None]:
 
     The library would fetch ranges in threads of its own, to which no limit of answers applies.
     """
-    try:
+    with _missing_named():
         first = blob.download_blob()
         properties = first.properties
         begun = next(first.chunks(), b"")
@@ -499,12 +534,19 @@ def _download(blob: BlobClient, file: BinaryIO) -> tuple[int, bytes | None]:
 
         if first.size > len(begun):
             each(fetch, parts_of(first.size - len(begun), BLOCK_BYTES, MAX_BLOCKS), THREADS)
+    md5 = properties.content_settings.content_md5
+    return first.size, bytes(md5) if md5 else None
+
+
+@contextmanager
+def _missing_named() -> Iterator[None]:
+    """Raise StorageError for a missing blob."""
+    try:
+        yield
     except ResourceNotFoundError as error:
         if code_of(error) in REASONS:
             raise
         raise StorageError("not_found", "the container has no such file", lasting=True) from error
-    md5 = properties.content_settings.content_md5
-    return first.size, bytes(md5) if md5 else None
 
 
 def _delete(blob: BlobClient) -> None:

@@ -1,13 +1,14 @@
 """The backend for a directory, possibly on a network file system that several nodes share."""
 
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, BinaryIO
 
-from recording_farm.encoder.atomic_file import delete_drafts, sync
+from recording_farm.encoder.atomic_file import delete_drafts, sync, write_file
 from recording_farm.farm.errors import NotFoundError
 from recording_farm.farm.storage.backend import (
     CHECK_TEXT,
@@ -16,6 +17,7 @@ from recording_farm.farm.storage.backend import (
     StorageError,
     StoredObject,
     check_came_back,
+    check_size,
     key_parts,
 )
 from recording_farm.farm.storage.backends.directory_parts import Drafts, finish, has_parts, send, unfinished
@@ -67,17 +69,12 @@ class DirectoryBackend:
 
         Raises NotFoundError as `path_of` does, StorageError when the file is not readable.
         """
-        path = self.path_of(key)
-        with disk_faults(path):
-            try:
-                file = path.open("rb", buffering=0)
-            except FileNotFoundError:
+        try:
+            return self._open(self.path_of(key), key)
+        except StorageError as error:
+            if error.reason == "not_found":
                 raise _no_file(key) from None
-            try:
-                return self._stored(file, key)
-            except BaseException:
-                file.close()
-                raise
+            raise
 
     def path_of(self, key: str) -> Path:
         """The path of a file. Raises NotFoundError, also for invalid keys."""
@@ -159,6 +156,46 @@ class DirectoryBackend:
             delete_drafts(target)
             self._remove_empty(target.parent)
 
+    def put_bytes(self, key: str, data: Data) -> None:
+        """See `StoreBackend`."""
+        with disk_faults(self._root):
+            target = self._target(key, hidden=True)
+            content = self._packed(data, key)
+            try:
+                self._write(target, content)
+            except FileNotFoundError:  # the directory became empty meanwhile, and was removed
+                self._write(target, content)
+
+    def get_bytes(self, key: str, limit: int) -> bytes:
+        """See `StoreBackend`."""
+        with disk_faults(self._root), closing(self._open(self._target(key, hidden=True), key)) as file:
+            check_size(file.size, limit)
+            return b"".join(file.pieces(0, file.size))
+
+    def list_keys(self, prefix: str) -> Iterator[str]:
+        """See `StoreBackend`."""
+        with disk_faults(self._root):
+            for directory, _, names in os.walk(self._root / prefix):
+                # The others are drafts.
+                for name in sorted(name for name in names if not name.startswith(".")):
+                    yield (Path(directory) / name).relative_to(self._root).as_posix()
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """See `StoreBackend`."""
+        with disk_faults(self._root):
+            for key in keys:
+                target = self._target(key, hidden=True)
+                target.unlink(missing_ok=True)
+                self._remove_empty(target.parent)
+
+    def delete_all(self, prefix: str) -> None:
+        """See `StoreBackend`. Deletes drafts too."""
+        with disk_faults(self._root):
+            directory = self._target(prefix.removesuffix("/"), hidden=True)
+            if directory.is_dir() and not directory.is_symlink():
+                shutil.rmtree(directory)
+                self._remove_empty(directory.parent)
+
     def check(self) -> None:
         """See `StorageBackend`."""
         file = self._root / f".recording-farm-check-{token_hex(8)}"
@@ -171,9 +208,25 @@ class DirectoryBackend:
                 file.unlink(missing_ok=True)
         check_came_back(read)
 
-    def _target(self, key: str) -> Path:
+    def _open(self, path: Path, key: str) -> StoredFile:
+        with disk_faults(path):
+            try:
+                file = path.open("rb", buffering=0)
+            except FileNotFoundError:
+                raise StorageError("not_found", _no_file(key).message, lasting=True) from None
+            try:
+                return self._stored(file, key)
+            except BaseException:
+                file.close()
+                raise
+
+    def _write(self, target: Path, content: bytes) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_file(target, content)
+
+    def _target(self, key: str, *, hidden: bool = False) -> Path:
         parts = key_parts(key)
-        if any(part.startswith(".") for part in parts):
+        if not hidden and any(part.startswith(".") for part in parts):
             raise StorageError("bad_path", "file names must not begin with a dot", lasting=True)
         target = self._root.joinpath(*parts)
         if not target.parent.resolve().is_relative_to(self._root.resolve()):
@@ -213,6 +266,9 @@ class DirectoryBackend:
 
     def _put(self, source: Path, target: Path, key: str) -> None:  # noqa: ARG002 - for the encrypted subclass
         link_or_copy(source, target)
+
+    def _packed(self, data: Data, key: str) -> bytes:  # noqa: ARG002 - for the encrypted subclass
+        return bytes(data)
 
     def _send(self, drafts: Drafts, key: str, part: Part, data: Data) -> dict[str, Any]:  # noqa: ARG002 - for the encrypted subclass
         return send(drafts, part, data)

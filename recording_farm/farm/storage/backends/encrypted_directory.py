@@ -1,15 +1,16 @@
 """The backend for a directory with encryption at rest."""
 
 import hashlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from recording_farm.encoder.atomic_file import atomic_file
 from recording_farm.farm.storage.backend import StorageError
 from recording_farm.farm.storage.backends.directory import DirectoryBackend
-from recording_farm.farm.storage.backends.encrypted_file import EncryptedFile, encrypt, is_encrypted
+from recording_farm.farm.storage.backends.encrypted_file import EncryptedFile, encrypt, is_encrypted, sealed
 from recording_farm.farm.storage.backends.stored_file import PlainFile, StoredFile
-from recording_farm.farm.storage.parts import no_parts
+from recording_farm.farm.storage.parts import Data, no_parts
 
 
 class EncryptedDirectoryBackend(DirectoryBackend):
@@ -33,6 +34,9 @@ class EncryptedDirectoryBackend(DirectoryBackend):
             digest = encrypt(source, draft, self._secret, key)
             if self._digest(draft, key) != digest:
                 raise StorageError("damaged", "the file was damaged in transit")
+
+    def _packed(self, data: Data, key: str) -> bytes:
+        return b"".join(sealed(BytesIO(data), self._secret, key))
 
     def _digest(self, draft: Path, key: str) -> bytes:
         digest = hashlib.sha256()

@@ -10,7 +10,7 @@ it detects reordered, missing and truncated chunks.
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -47,15 +47,23 @@ def encrypt(source: Path, target: Path, secret: bytes, key: str) -> bytes:
 
     Raises OSError.
     """
-    salt = os.urandom(_SALT_BYTES)
-    cipher = _cipher(secret, salt, key)
     digest = hashlib.sha256()
     with source.open("rb") as content, target.open("xb") as file:
-        file.write(MAGIC + salt)
-        for number, (chunk, last) in enumerate(_chunks(content)):
-            digest.update(chunk)
-            file.write(cipher.encrypt(_nonce(number, last), chunk, None))
+        for data in sealed(content, secret, key, digest.update):
+            file.write(data)
     return digest.digest()
+
+
+def sealed(
+    content: BinaryIO, secret: bytes, key: str, look: Callable[[bytes], None] = lambda _: None
+) -> Iterator[bytes]:
+    """A content as the bytes of an encrypted file; `look` sees each chunk before it is encrypted."""
+    salt = os.urandom(_SALT_BYTES)
+    cipher = _cipher(secret, salt, key)
+    yield MAGIC + salt
+    for number, (chunk, last) in enumerate(_chunks(content)):
+        look(chunk)
+        yield cipher.encrypt(_nonce(number, last), chunk, None)
 
 
 def content_size(file_size: int) -> int:

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -25,6 +25,7 @@ from recording_farm.farm.storage.backend import (
     StoredObject,
     check_came_back,
     check_key,
+    check_size,
     left_behind,
     parts_of,
 )
@@ -76,6 +77,9 @@ THREADS: Final = CONNECTIONS
 _READ_BYTES: Final = 1 << 20
 _BUFFERED_BYTES: Final = THREADS * PART_BYTES
 """How much of a file is in memory at a time; more only for files over 320 GiB, whose parts are larger."""
+
+_MAX_PAGES: Final = 1000
+"""Of a list of files, with 1000 files each."""
 
 _BAD_DIGEST: Final = frozenset({"BadDigest", "InvalidDigest"})
 
@@ -179,6 +183,51 @@ class S3Backend:
         """See `StorageBackend`."""
         with explained(self._bucket):
             self._client.delete_object(Bucket=self._bucket.bucket, Key=key)
+
+    def put_bytes(self, key: str, data: Data) -> None:
+        """See `StoreBackend`."""
+        digest = md5(data)
+        with explained(self._bucket):
+            answer = self._client.put_object(
+                Bucket=self._bucket.bucket,
+                Key=key,
+                Body=Body(data),
+                ContentLength=len(data),
+                ContentMD5=_base64(digest),
+                **self._bucket.properties,
+            )
+        if known_etag(answer) not in {None, digest.hex()}:
+            raise StorageError("damaged", "the object was damaged in transit")
+
+    def get_bytes(self, key: str, limit: int) -> bytes:
+        """See `StoreBackend`."""
+        with explained(self._bucket, download=True):
+            answer = self._client.get_object(Bucket=self._bucket.bucket, Key=key)
+            with closing(answer["Body"]) as body:
+                check_size(answer["ContentLength"], limit)
+                data: bytes = body.read()
+        if known_etag(answer) not in {None, md5(data).hex()}:
+            raise StorageError("damaged", "the object was damaged in transit")
+        return data
+
+    def list_keys(self, prefix: str) -> Iterator[str]:
+        """See `StoreBackend`."""
+        with explained(self._bucket):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket.bucket, Prefix=prefix
+            )
+            for number, page in enumerate(pages):
+                if number >= _MAX_PAGES:
+                    raise StorageError("bad_answer", "the server's list of files does not end")
+                yield from (found["Key"] for found in page.get("Contents", ()))
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """See `StoreBackend`. One request each: servers disagree about the checksum of a joint one."""
+        each(self.delete, keys, THREADS)
+
+    def delete_all(self, prefix: str) -> None:
+        """See `StoreBackend`."""
+        self.delete_many(list(self.list_keys(prefix)))
 
     def check(self) -> None:
         """See `StoreBackend`."""
