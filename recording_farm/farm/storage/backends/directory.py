@@ -23,6 +23,7 @@ from recording_farm.farm.storage.backend import (
 from recording_farm.farm.storage.backends.directory_parts import Drafts, finish, has_parts, send, unfinished
 from recording_farm.farm.storage.backends.disk import disk_faults, link_or_copy
 from recording_farm.farm.storage.backends.encrypted_file import is_encrypted
+from recording_farm.farm.storage.backends.encrypted_parts import is_of_parts
 from recording_farm.farm.storage.backends.stored_file import PlainFile, StoredFile
 from recording_farm.farm.storage.parts import (
     UPLOAD_GONE,
@@ -277,7 +278,7 @@ class DirectoryBackend:
         finish(drafts, sent)
 
     def _stored(self, file: BinaryIO, key: str) -> StoredFile:
-        if is_encrypted(file):
+        if is_encrypted(file) or is_of_parts(file):
             raise StorageError(
                 "encrypted", f"{key} is encrypted; it can be read with FARM_STORE_ENCRYPTION=on", lasting=True
             )

@@ -1,16 +1,19 @@
 """The backend for a directory with encryption at rest."""
 
 import hashlib
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from recording_farm.encoder.atomic_file import atomic_file
-from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.backend import Part, StorageError
 from recording_farm.farm.storage.backends.directory import DirectoryBackend
+from recording_farm.farm.storage.backends.directory_parts import Drafts
 from recording_farm.farm.storage.backends.encrypted_file import EncryptedFile, encrypt, is_encrypted, sealed
+from recording_farm.farm.storage.backends.encrypted_parts import EncryptedParts, finish, is_of_parts, send
 from recording_farm.farm.storage.backends.stored_file import PlainFile, StoredFile
-from recording_farm.farm.storage.parts import Data, no_parts
+from recording_farm.farm.storage.parts import Data, SentPart
 
 
 class EncryptedDirectoryBackend(DirectoryBackend):
@@ -24,10 +27,6 @@ class EncryptedDirectoryBackend(DirectoryBackend):
         """`root` is created with the first file; `secret` is the farm's secret key."""
         super().__init__(root)
         self._secret = secret
-
-    def begin_parts(self, key: str, content_type: str) -> dict[str, Any]:  # noqa: ARG002 - as in `PartsBackend`
-        """See `PartsBackend`."""
-        raise no_parts("its files are encrypted")
 
     def _put(self, source: Path, target: Path, key: str) -> None:
         with atomic_file(target) as draft:
@@ -47,4 +46,12 @@ class EncryptedDirectoryBackend(DirectoryBackend):
         return digest.digest()
 
     def _stored(self, file: BinaryIO, key: str) -> StoredFile:
+        if is_of_parts(file):
+            return EncryptedParts(file, self._secret, key)
         return EncryptedFile(file, self._secret, key) if is_encrypted(file) else PlainFile(file)
+
+    def _send(self, drafts: Drafts, key: str, part: Part, data: Data) -> dict[str, Any]:
+        return send(drafts, self._secret, key, part, data)
+
+    def _finish(self, drafts: Drafts, key: str, sent: Sequence[SentPart]) -> None:
+        finish(drafts, self._secret, key, sent)

@@ -11,6 +11,7 @@ it detects reordered, missing and truncated chunks.
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -29,10 +30,10 @@ MAGIC: Final = b"recording-farm 1"
 
 CHUNK_BYTES: Final = 64 << 10
 
-_SALT_BYTES: Final = 32
-_HEADER_BYTES: Final = len(MAGIC) + _SALT_BYTES
-_TAG_BYTES: Final = 16
-_SEALED_BYTES: Final = CHUNK_BYTES + _TAG_BYTES
+SALT_BYTES: Final = 32
+_HEADER_BYTES: Final = len(MAGIC) + SALT_BYTES
+TAG_BYTES: Final = 16
+_SEALED_BYTES: Final = CHUNK_BYTES + TAG_BYTES
 _CHUNKS_IN_PIECE: Final = PIECE_BYTES // CHUNK_BYTES
 _PURPOSE: Final = b"recording-farm file at rest 1\n"
 
@@ -58,12 +59,9 @@ def sealed(
     content: BinaryIO, secret: bytes, key: str, look: Callable[[bytes], None] = lambda _: None
 ) -> Iterator[bytes]:
     """A content as the bytes of an encrypted file; `look` sees each chunk before it is encrypted."""
-    salt = os.urandom(_SALT_BYTES)
-    cipher = _cipher(secret, salt, key)
+    salt = os.urandom(SALT_BYTES)
     yield MAGIC + salt
-    for number, (chunk, last) in enumerate(_chunks(content)):
-        look(chunk)
-        yield cipher.encrypt(_nonce(number, last), chunk, None)
+    yield from sealed_chunks(content, cipher_for(_PURPOSE, secret, salt, key), look)
 
 
 def content_size(file_size: int) -> int:
@@ -73,32 +71,26 @@ def content_size(file_size: int) -> int:
     """
     sealed = file_size - _HEADER_BYTES
     chunks = -(-sealed // _SEALED_BYTES)
-    size = sealed - chunks * _TAG_BYTES
+    size = sealed - chunks * TAG_BYTES
     # Empty content is one empty chunk; after a full chunk there is never an empty one.
     if chunks < 1 or size < 0 or (chunks > 1 and size <= (chunks - 1) * CHUNK_BYTES):
         raise ValueError(f"no encrypted file has {file_size} bytes")
     return size
 
 
-class EncryptedFile:
-    """An encrypted file as a `StoredFile`."""
+class Chunks:
+    """A content in chunks within an open file. Its methods raise InvalidTag for changed data."""
 
-    def __init__(self, file: BinaryIO, secret: bytes, key: str) -> None:
-        """`file` is opened unbuffered; the caller closes it if this fails.
-
-        Decrypts the last chunk, which authenticates the size. Raises StorageError for a file that is damaged,
-        truncated, or encrypted for another key or with another secret.
-        """
-        stat = os.fstat(file.fileno())
+    def __init__(self, file: BinaryIO, position: int, size: int, cipher: AESGCM) -> None:
+        """The chunks of a content of `size` bytes begin at `position`."""
         self._file = file
-        self._key = key
-        try:
-            self.size = content_size(stat.st_size)
-        except ValueError:
-            raise self._damaged() from None
-        self.modified_ns = stat.st_mtime_ns
-        self._last = max(self.size - 1, 0) // CHUNK_BYTES
-        self._cipher = _cipher(secret, read_at(file, len(MAGIC), _SALT_BYTES), key)
+        self._position = position
+        self._size = size
+        self._last = max(size - 1, 0) // CHUNK_BYTES
+        self._cipher = cipher
+
+    def check_end(self) -> None:
+        """Decrypt the last chunk, which authenticates the size."""
         self._decrypted(self._last, self._last + 1)
 
     def pieces(self, start: int, end: int) -> Iterator[bytes]:
@@ -112,45 +104,91 @@ class EncryptedFile:
             yield piece
             start += len(piece)
 
+    def _decrypted(self, first: int, stop: int) -> bytes:
+        """The content of the chunks from number `first` up to `stop`."""
+        begin = first * _SEALED_BYTES
+        end = min(stop * _SEALED_BYTES, self._size + (self._last + 1) * TAG_BYTES)
+        sealed = memoryview(read_at(self._file, self._position + begin, end - begin))
+        return b"".join(
+            self._cipher.decrypt(
+                _nonce(number, number == self._last),
+                sealed[index * _SEALED_BYTES : (index + 1) * _SEALED_BYTES],
+                None,
+            )
+            for index, number in enumerate(range(first, stop))
+        )
+
+
+class EncryptedFile:
+    """An encrypted file as a `StoredFile`."""
+
+    def __init__(self, file: BinaryIO, secret: bytes, key: str) -> None:
+        """`file` is opened unbuffered; the caller closes it if this fails.
+
+        Raises StorageError for a file that is damaged, truncated, or encrypted for another key or with
+        another secret.
+        """
+        stat = os.fstat(file.fileno())
+        self._file = file
+        self._key = key
+        self.modified_ns = stat.st_mtime_ns
+        with explained_damage(key):
+            self.size = content_size(stat.st_size)
+            cipher = cipher_for(_PURPOSE, secret, read_at(file, len(MAGIC), SALT_BYTES), key)
+            self._chunks = Chunks(file, _HEADER_BYTES, self.size, cipher)
+            self._chunks.check_end()
+
+    def pieces(self, start: int, end: int) -> Iterator[bytes]:
+        """See `StoredFile`. Reads only the chunks of the range."""
+        with explained_damage(self._key):
+            yield from self._chunks.pieces(start, end)
+
     def copy_to(self, target: Path) -> None:
         """See `StoredFile`."""
-        with atomic_file(target) as draft, draft.open("xb") as file:
-            for piece in self.pieces(0, self.size):
-                file.write(piece)
+        copy_pieces(self.pieces(0, self.size), target)
 
     def close(self) -> None:
         """See `StoredFile`."""
         self._file.close()
 
-    def _decrypted(self, first: int, stop: int) -> bytes:
-        """The content of the chunks from number `first` up to `stop`."""
-        begin = first * _SEALED_BYTES
-        end = min(stop * _SEALED_BYTES, self.size + (self._last + 1) * _TAG_BYTES)
-        sealed = memoryview(read_at(self._file, _HEADER_BYTES + begin, end - begin))
-        try:
-            return b"".join(
-                self._cipher.decrypt(
-                    _nonce(number, number == self._last),
-                    sealed[index * _SEALED_BYTES : (index + 1) * _SEALED_BYTES],
-                    None,
-                )
-                for index, number in enumerate(range(first, stop))
-            )
-        except InvalidTag:
-            raise self._damaged() from None
 
-    def _damaged(self) -> StorageError:
-        return StorageError(
+def copy_pieces(pieces: Iterator[bytes], target: Path) -> None:
+    """Write a new file atomically. Raises OSError."""
+    with atomic_file(target) as draft, draft.open("xb") as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+@contextmanager
+def explained_damage(key: str) -> Iterator[None]:
+    """Raise StorageError for data that is not what was encrypted."""
+    try:
+        yield
+    except (InvalidTag, ValueError):
+        raise StorageError(
             "damaged",
-            f"{self._key} is damaged, belongs elsewhere or was encrypted with another secret; all processes "
+            f"{key} is damaged, belongs elsewhere or was encrypted with another secret; all processes "
             "of a farm need the same FARM_SECRET_KEY or data directory",
             lasting=True,
-        )
+        ) from None
 
 
-def _cipher(secret: bytes, salt: bytes, key: str) -> AESGCM:
-    file_key = HKDF(algorithm=SHA256(), length=32, salt=salt, info=_PURPOSE + key.encode()).derive(secret)
-    return AESGCM(file_key)
+def sealed_chunks(content: BinaryIO, cipher: AESGCM, look: Callable[[bytes], None]) -> Iterator[bytes]:
+    """The encrypted chunks of a content; `look` sees each before it is encrypted."""
+    for number, (chunk, last) in enumerate(_chunks(content)):
+        look(chunk)
+        yield cipher.encrypt(_nonce(number, last), chunk, None)
+
+
+def sealed_size(size: int) -> int:
+    """The size of the encrypted chunks of a content of `size` bytes."""
+    return size + max(1, -(-size // CHUNK_BYTES)) * TAG_BYTES
+
+
+def cipher_for(purpose: bytes, secret: bytes, salt: bytes, key: str) -> AESGCM:
+    """The cipher of a salt, for one purpose and one key in the store."""
+    derived = HKDF(algorithm=SHA256(), length=32, salt=salt, info=purpose + key.encode()).derive(secret)
+    return AESGCM(derived)
 
 
 def _nonce(number: int, last: bool) -> bytes:

@@ -14,9 +14,11 @@ from recording_farm.farm.storage.backend import Checkpoint, Part, StorageError
 from recording_farm.farm.storage.backends import directory_parts as module
 from recording_farm.farm.storage.backends.directory import DirectoryBackend
 from recording_farm.farm.storage.backends.directory_parts import Drafts
+from recording_farm.farm.storage.backends.encrypted_directory import EncryptedDirectoryBackend
 from testkit.storage.parts import BLOCK, MEBIBYTE, parts_of_content, put_in_parts, send_all
 
 KEY = "a/film.mp4"
+SECRET = b"the farm's secret"
 SIZES = (3 * BLOCK, MEBIBYTE + 7, 5)
 
 
@@ -26,9 +28,18 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
+@pytest.fixture(params=["plain", "encrypted"])
+def films(request: pytest.FixtureRequest, root: Path) -> DirectoryBackend:
+    return backend_at(root, request.param)
+
+
 @pytest.fixture
-def films(root: Path) -> DirectoryBackend:
+def plain(root: Path) -> DirectoryBackend:
     return DirectoryBackend(root)
+
+
+def backend_at(root: Path, kind: str = "plain") -> DirectoryBackend:
+    return DirectoryBackend(root) if kind == "plain" else EncryptedDirectoryBackend(root, SECRET)
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +76,7 @@ def test_parts_should_make_the_file_in_the_order_of_their_numbers(
     root: Path, films: DirectoryBackend, content: bytes, sizes: tuple[int, ...]
 ) -> None:
     begun = films.begin_parts(KEY, "video/mp4")
-    # Other processes send the parts.
-    sent = send_all(DirectoryBackend(root), KEY, begun, parts_of_content(content, sizes))
+    sent = send_all(films, KEY, begun, parts_of_content(content, sizes))
     assert all(name.startswith(".") for name in names(root / "a"))
     for _ in range(2):  # the answer to the first was lost
         placed = films.finish_parts(KEY, begun, sent)
@@ -77,31 +87,31 @@ def test_parts_should_make_the_file_in_the_order_of_their_numbers(
 
 @pytest.mark.usefixtures("no_insertion")
 def test_file_should_be_copied_where_nothing_can_be_inserted(
-    root: Path, films: DirectoryBackend, content: bytes
+    root: Path, plain: DirectoryBackend, content: bytes
 ) -> None:
-    put_in_parts(films, KEY, content, SIZES)
-    assert content_of(films) == content
+    put_in_parts(plain, KEY, content, SIZES)
+    assert content_of(plain) == content
     assert list(names(root / "a")) == ["film.mp4"]
 
 
 def test_first_part_should_be_inserted_without_copying_the_rest(
-    root: Path, films: DirectoryBackend, content: bytes
+    root: Path, plain: DirectoryBackend, content: bytes
 ) -> None:
-    begun = films.begin_parts(KEY, "video/mp4")
-    sent = send_all(films, KEY, begun, parts_of_content(content, SIZES))
+    begun = plain.begin_parts(KEY, "video/mp4")
+    sent = send_all(plain, KEY, begun, parts_of_content(content, SIZES))
     draft = Drafts.of(root / KEY, begun).body.stat()
-    films.finish_parts(KEY, begun, sent)
+    plain.finish_parts(KEY, begun, sent)
     assert (root / KEY).stat().st_ino == draft.st_ino
 
 
 def test_offsets_may_count_the_beginning_of_the_body_that_is_held_back(
-    films: DirectoryBackend, content: bytes
+    plain: DirectoryBackend, content: bytes
 ) -> None:
-    begun = films.begin_parts(KEY, "video/mp4")
+    begun = plain.begin_parts(KEY, "video/mp4")
     parts = parts_of_content(content, SIZES)
     parts = [(replace(part, offset=part.offset + 2 * BLOCK), data) for part, data in parts]
-    films.finish_parts(KEY, begun, send_all(films, KEY, begun, parts))
-    assert content_of(films) == content
+    plain.finish_parts(KEY, begun, send_all(plain, KEY, begun, parts))
+    assert content_of(plain) == content
 
 
 def test_body_alone_should_be_a_file(films: DirectoryBackend) -> None:
@@ -124,33 +134,33 @@ def test_part_that_is_sent_again_should_replace_the_first(films: DirectoryBacken
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_part_that_somebody_else_replaced_should_make_no_file(
-    films: DirectoryBackend, root: Path, content: bytes, index: int
+    plain: DirectoryBackend, root: Path, content: bytes, index: int
 ) -> None:
-    begun = films.begin_parts(KEY, "video/mp4")
+    begun = plain.begin_parts(KEY, "video/mp4")
     parts = parts_of_content(content, SIZES)
-    sent = send_all(films, KEY, begun, parts)
+    sent = send_all(plain, KEY, begun, parts)
     part, data = parts[index]
-    films.send_part(KEY, begun, part, randbytes(len(data)))
+    plain.send_part(KEY, begun, part, randbytes(len(data)))
     with pytest.raises(StorageError) as raised:
-        films.finish_parts(KEY, begun, sent)
+        plain.finish_parts(KEY, begun, sent)
     assert raised.value.reason == "upload_gone"
     assert not (root / KEY).exists()
     # The same bytes again: only a note of the other ones remains.
-    films.send_part(KEY, begun, part, data)
-    films.finish_parts(KEY, begun, sent)
-    assert content_of(films) == content
+    plain.send_part(KEY, begun, part, data)
+    plain.finish_parts(KEY, begun, sent)
+    assert content_of(plain) == content
 
 
 def test_note_of_a_write_that_never_came_should_not_spoil_the_file(
-    films: DirectoryBackend, root: Path, content: bytes
+    plain: DirectoryBackend, root: Path, content: bytes
 ) -> None:
-    begun = films.begin_parts(KEY, "video/mp4")
-    sent = send_all(films, KEY, begun, parts_of_content(content, SIZES))
+    begun = plain.begin_parts(KEY, "video/mp4")
+    sent = send_all(plain, KEY, begun, parts_of_content(content, SIZES))
     with Drafts.of(root / KEY, begun).marks.open("r+b") as marks:
         marks.seek(16 * sent[0].part.number)
         marks.write(randbytes(16))
-    films.finish_parts(KEY, begun, sent)
-    assert content_of(films) == content
+    plain.finish_parts(KEY, begun, sent)
+    assert content_of(plain) == content
 
 
 def test_upload_that_is_gone_should_be_said(films: DirectoryBackend, root: Path, film: Path) -> None:
@@ -170,10 +180,10 @@ def test_upload_that_is_gone_should_be_said(films: DirectoryBackend, root: Path,
 
 
 def test_finish_without_room_on_the_disk_should_be_repeatable(
-    films: DirectoryBackend, root: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+    plain: DirectoryBackend, root: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = films.begin_parts(KEY, "video/mp4")
-    sent = send_all(films, KEY, begun, parts_of_content(content, (BLOCK + 1, MEBIBYTE)))
+    begun = plain.begin_parts(KEY, "video/mp4")
+    sent = send_all(plain, KEY, begun, parts_of_content(content, (BLOCK + 1, MEBIBYTE)))
 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "no space")
@@ -181,17 +191,17 @@ def test_finish_without_room_on_the_disk_should_be_repeatable(
     with monkeypatch.context() as patch:
         patch.setattr(module, "copy_range", fail)
         with pytest.raises(StorageError, match="disk is full"):
-            films.finish_parts(KEY, begun, sent)
+            plain.finish_parts(KEY, begun, sent)
     assert not (root / KEY).exists()
-    films.finish_parts(KEY, begun, sent)
-    assert content_of(films) == content
+    plain.finish_parts(KEY, begun, sent)
+    assert content_of(plain) == content
 
 
-def test_gap_between_parts_should_be_refused(films: DirectoryBackend) -> None:
-    begun = films.begin_parts(KEY, "video/mp4")
-    sent = send_all(films, KEY, begun, [(Part(2, 0, 4), b"body"), (Part(3, 5, 4), b"tail")])
+def test_gap_between_parts_should_be_refused(plain: DirectoryBackend) -> None:
+    begun = plain.begin_parts(KEY, "video/mp4")
+    sent = send_all(plain, KEY, begun, [(Part(2, 0, 4), b"body"), (Part(3, 5, 4), b"tail")])
     with pytest.raises(ValueError, match="part 3"):
-        films.finish_parts(KEY, begun, sent)
+        plain.finish_parts(KEY, begun, sent)
 
 
 def test_unfinished_uploads_should_be_found_and_dropped(films: DirectoryBackend, root: Path) -> None:
