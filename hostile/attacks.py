@@ -17,8 +17,8 @@ from hostile.scene import PUBLIC, SLOTS, STAGE_MEMORY, Scene
 from hostile.watch import Felt
 from testkit.network.endless_server import endless_server
 
-_PAGE_SECONDS = 15.0
-"""How long a hostile page has; the disk and the memory of a machine would be full by then."""
+_STRANGER = "127.0.0.3"
+"""Where connections of strangers come from, of which each address may have some."""
 
 MAX_ANSWER_MS = 1500.0
 """An answer to another organization, at the worst, on a machine that attacks and measures itself besides."""
@@ -67,14 +67,14 @@ def _neighbor(scene: Scene) -> Outcome:
     """No attack: what a busy neighbor costs, to compare with."""
     body = {"url": f"{scene.victim_pages}/page.html", "meeting_id": "neighbor"}
     recording = scene.farm.answer(scene.umbra.post("/v2/recordings", json=body))
-    time.sleep(_PAGE_SECONDS)
+    time.sleep(scene.seconds)
     return Outcome(f"a neighbor records the same page: {scene.look_at(recording['id'])['status']}")
 
 
 def _page(name: str, query: str = "") -> Callable[[Scene], Outcome]:
     def carry_out(scene: Scene) -> Outcome:
         recording = scene.record(f"{name}{query}")
-        time.sleep(_PAGE_SECONDS)
+        time.sleep(scene.seconds)
         return Outcome(_fate(scene.look_at(recording["id"])))
 
     return carry_out
@@ -150,7 +150,7 @@ def _endless_header(scene: Scene) -> Outcome:
     sent = 0
     with _connection(scene) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: ")
-        end = time.monotonic() + _PAGE_SECONDS
+        end = time.monotonic() + scene.seconds
         try:
             while time.monotonic() < end and sent < 200 << 20:
                 client.sendall(b"a" * 65536)
@@ -172,12 +172,12 @@ def _slow_requests(scene: Scene) -> Outcome:
         writers = []
         for number in range(1000):
             try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(_STRANGER, 0))
                 writer.write(half_body if number % 4 == 0 else half_header)
                 writers.append(writer)
             except OSError:
                 continue
-        await asyncio.sleep(_PAGE_SECONDS)
+        await asyncio.sleep(scene.seconds)
         for writer in writers:
             try:
                 writer.write(b"x")
@@ -191,7 +191,7 @@ def _slow_requests(scene: Scene) -> Outcome:
         return held
 
     held = asyncio.run(attack())
-    outcome = Outcome(f"{held} of 1000 half requests still open after {_PAGE_SECONDS:.0f} s")
+    outcome = Outcome(f"{held} of 1000 half requests still open after {scene.seconds:.0f} s")
     outcome.require(held < 500, "slow clients are not let go")
     return outcome
 
@@ -199,7 +199,7 @@ def _slow_requests(scene: Scene) -> Outcome:
 @contextmanager
 def _connection(scene: Scene) -> Iterator[socket.socket]:
     address = httpx.URL(scene.farm.address)
-    with socket.create_connection((address.host, address.port or 80), timeout=10) as client:
+    with socket.create_connection((address.host, address.port or 80), 10, (_STRANGER, 0)) as client:
         yield client
 
 
@@ -232,8 +232,10 @@ def _endless_storage(scene: Scene) -> Outcome:
             scene.umbra.post("/v2/storage/check", json={"storage_config": storage}) for storage in storages
         ]
         seconds = time.monotonic() - began
-        recording = scene.record("workers.html?none", storage_config=storages[0], max_seconds=3)
-        time.sleep(_PAGE_SECONDS)
+        recording = scene.record(
+            "workers.html?none", meeting_id="storage", storage_config=storages[0], max_seconds=3
+        )
+        time.sleep(scene.seconds)
         fate = scene.look_at(recording["id"])
     said = ", ".join(str(_problem_of(answer)) for answer in answers)
     outcome = Outcome(f"checks said {said} in {seconds:.1f} s; {_fate(fate)}")
@@ -249,8 +251,8 @@ def _endless_webhook(scene: Scene) -> Outcome:
             "/v2/webhooks",
             json={"name": "endless", "url": f"http://{receiver}/", "events": ["recording.statusUpdate"]},
         )
-        scene.record("workers.html?none", max_seconds=2)
-        time.sleep(_PAGE_SECONDS)
+        scene.record("workers.html?none", meeting_id="webhook", max_seconds=2)
+        time.sleep(scene.seconds)
         if created.is_success:
             scene.umbra.delete(f"/v2/webhooks/{created.json()['data']['id']}")
     return Outcome(f"the webhook was answered {created.status_code}")
@@ -380,8 +382,8 @@ def _taken(scene: Scene) -> int:
 
 
 def _start_and_stop(scene: Scene) -> Outcome:
-    """Start and stop at once, a hundred times: what is left?"""
-    for number in range(100):
+    """Start and stop at once, many times: what is left?"""
+    for number in range(scene.starts):
         recording = scene.record("workers.html?none", meeting_id=f"leak-{number}")
         scene.umbra.put(f"/v2/recordings/{recording['id']}", json={"action": "stop"})
     end = time.monotonic() + 60

@@ -1,8 +1,8 @@
 """What an attack has to work with: a running farm, an attacker's key, pages, inside hosts."""
 
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ class Scene:
     """A farm of two organizations. `umbra` is the attacker's client; `farm` has the victim's.
 
     `pages` are the attacker's pages, `victim_pages` has the one that the victim records. With `dead_names` no
-    resolver answers.
+    resolver answers. `seconds` is how long an attack lasts: 15 would fill the disk and the memory of a
+    machine. `starts` is how often the attack that starts and stops does so.
     """
 
     farm: RunningFarm
@@ -35,6 +36,8 @@ class Scene:
     pages: str
     victim_pages: str
     dead_names: bool
+    seconds: float
+    starts: int
 
     def record(self, page: str, **wanted: Any) -> dict[str, Any]:
         """Start the attacker's recording of one of its pages."""
@@ -58,8 +61,8 @@ class Scene:
 
 
 @contextmanager
-def open_scene(directory: Path) -> Iterator[Scene]:
-    """Start the farm; as root with a resolver that never answers."""
+def open_scene(directory: Path, *, seconds: float = 15.0, starts: int = 100) -> Iterator[Scene]:
+    """Start the farm; as root with a resolver that never answers. For the numbers see `Scene`."""
     settings = {
         "FARM_API_KEYS": "acme:key,umbra:other",
         "FARM_ALLOW_PRIVATE_ADDRESSES": PUBLIC,
@@ -72,21 +75,14 @@ def open_scene(directory: Path) -> Iterator[Scene]:
     (directory / "t").mkdir()
     settings["TMPDIR"] = str(directory / "t")
     dead_names = cannot_have_a_resolver() is None
-    with serve_pages(PAGES, PUBLIC) as pages, serve_pages(FIDELITY_PAGE.parent, PUBLIC) as victim_pages:
-        if not dead_names:
-            with running_farm(directory / "data", **settings) as farm:
-                yield from _with_attacker(farm, pages, victim_pages, dead_names=False)
-            return
-        with (
+    with ExitStack() as stack:
+        pages = stack.enter_context(serve_pages(PAGES, PUBLIC))
+        victim_pages = stack.enter_context(serve_pages(FIDELITY_PAGE.parent, PUBLIC))
+        words: Sequence[str] = ()
+        if dead_names:
             # A machine knows its own name without asking.
-            silent_resolver(
-                directory, {"localhost": "127.0.0.1", socket.gethostname(): "127.0.0.1"}
-            ) as words,
-            running_farm(directory / "data", words, **settings) as farm,
-        ):
-            yield from _with_attacker(farm, pages, victim_pages, dead_names=True)
-
-
-def _with_attacker(farm: RunningFarm, pages: str, victim_pages: str, *, dead_names: bool) -> Iterator[Scene]:
-    with httpx.Client(base_url=farm.address, auth=("umbra", "other"), timeout=60) as umbra:
-        yield Scene(farm, umbra, pages, victim_pages, dead_names)
+            known = {"localhost": "127.0.0.1", socket.gethostname(): "127.0.0.1"}
+            words = stack.enter_context(silent_resolver(directory, known))
+        farm = stack.enter_context(running_farm(directory / "data", words, **settings))
+        umbra = stack.enter_context(httpx.Client(base_url=farm.address, auth=("umbra", "other"), timeout=60))
+        yield Scene(farm, umbra, pages, victim_pages, dead_names, seconds, starts)
