@@ -25,6 +25,7 @@ from playwright.async_api import (
 from playwright.async_api import Error as PlaywrightError
 
 from recording_farm.browser_bot.errors import StageError
+from recording_farm.browser_bot.stage import autogroup
 from recording_farm.browser_bot.stage.box import NO_LIMITS, StageLimits, box_command, storage_switches
 from recording_farm.browser_bot.stage.devices import write_devices
 from recording_farm.browser_bot.stage.enter_box import HOME
@@ -138,11 +139,14 @@ def ignored_defaults() -> list[str]:
     return UNWANTED_DEFAULTS
 
 
-# Chromium runs in the stage's directory, which contains the files of its fake devices.
+# Chromium runs in the stage's directory, which contains the files of its fake devices. The driver starts it
+# in a session of its own; see `autogroup`.
 LAUNCHER = """\
 #!/bin/sh
 cd {directory} || exit 1
 echo $$ $PPID > {pid_file}
+read -r pid name state parent group session rest < /proc/$$/stat
+[ "$session" = $$ ] && {{ echo {low} > /proc/$$/autogroup; }} 2> /dev/null
 # Chromium only uses the last --disable-features and --enable-features, and Playwright already passes them.
 for word do
   case $word in
@@ -182,6 +186,7 @@ def write_launcher(directory: Path, command: Sequence[str], features: Sequence[s
             directory=shlex.quote(str(directory)),
             pid_file=shlex.quote(str(directory / PID_FILE)),
             disabled=",".join(UNWANTED_FEATURES),
+            low=autogroup.LOW,
             enabled="".join(f",{feature}" for feature in features),
             command=shlex.join(command),
         )

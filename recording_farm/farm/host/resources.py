@@ -66,7 +66,8 @@ class Processors:
         passed = sum(present) - sum(self._last)
         if passed >= (os.cpu_count() or 1):  # one second on each processor
             idle = present.idle + present.iowait - self._last.idle - self._last.iowait
-            self._free, self._last = idle / passed, present
+            # iowait may decrease (proc(5)).
+            self._free, self._last = max(0.0, idle / passed), present
         return self._free
 
 

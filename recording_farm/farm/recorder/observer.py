@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from recording_farm.browser_bot.page.bot import Bot
+from recording_farm.browser_bot.stage import autogroup
 from recording_farm.browser_bot.stage.pixels import grab_rows, is_black, is_blank
 from recording_farm.browser_bot.stage.stage import Stage
 from recording_farm.encoder.formats import Format
@@ -76,8 +77,13 @@ class Observer:
         )
 
     async def keep_on_time(self) -> None:
-        """Give real-time priority to the threads that need it; with each observation, or on request."""
-        await _in_time(asyncio.to_thread(self._real_time.look, self._takes.pid))
+        """Give processor time to the threads that need it; with each observation, or on request."""
+        await _in_time(asyncio.to_thread(self._share_processors))
+
+    def _share_processors(self) -> None:
+        autogroup.raise_session()
+        autogroup.lower_session_of(self._stage.browser.pid)
+        self._real_time.look(self._takes.pid)
 
     async def move_audio_back(self) -> None:
         """Move streams that play to another sink to the recorded one, if PulseAudio answers."""

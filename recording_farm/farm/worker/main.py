@@ -29,6 +29,7 @@ from typing import Final
 import redis
 from rq import Queue
 
+from recording_farm.browser_bot.stage.autogroup import begin_session
 from recording_farm.browser_bot.stage.browser import warn_if_root
 from recording_farm.browser_bot.stage.control_group import prepare
 from recording_farm.browser_bot.stage.network import effective_policy
@@ -253,7 +254,7 @@ def _start(settings: Settings, name: str, run: Callable[[Settings], None]) -> Ba
 
 def _run_part(settings: Settings, name: str, run: Callable[[Settings], None]) -> None:
     # A Ctrl-C at the terminal goes to the parent alone, which stops its parts in order.
-    os.setpgrp()
+    begin_session()
     for sign in _SIGNALS:
         # A part that is restarted would inherit the parent's handler.
         signal.signal(sign, signal.SIG_DFL)

@@ -22,6 +22,7 @@ from rq.exceptions import DequeueTimeout, StopRequested
 from rq.executions import Execution
 from rq.job import Job
 
+from recording_farm.browser_bot.stage.autogroup import begin_session
 from recording_farm.browser_bot.stage.cleanup import clean_up_stages, find_orphan
 from recording_farm.browser_bot.stage.environment import Environment
 from recording_farm.encoder.formats import Format
@@ -89,7 +90,7 @@ class WarmHorse:
             return cls(pid, ours)
         status = 1
         try:
-            os.setpgrp()
+            begin_session()
             ours.close()
             run(theirs)
             status = 0

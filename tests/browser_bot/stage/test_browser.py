@@ -8,6 +8,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from recording_farm.browser_bot.stage.autogroup import LOW, nice_of
 from recording_farm.browser_bot.stage.browser import (
     UNWANTED_FEATURES,
     browser_command,
@@ -137,6 +138,22 @@ async def test_no_child_of_a_stage_should_get_secrets_of_ours(
             assert not {"FARM_API_KEYS", "AWS_SECRET_ACCESS_KEY"} & told.keys(), program.cmdline()
         assert stage.directory.parent == stages
         assert stage.directory.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_browser_should_get_less_processor_time_than_its_recorder(stage: Stage) -> None:
+    if (ours := nice_of(os.getpid())) is None:
+        pytest.skip("the kernel has no autogroups")
+    assert (nice_of(stage.browser.pid), nice_of(stage.display.server.pid)) == (LOW, ours)
+
+
+def test_launcher_should_not_slow_the_session_that_runs_it(tmp_path: Path) -> None:
+    ours = nice_of(os.getpid())
+    chromium = tmp_path / "chromium-that-ends"
+    chromium.write_text("#!/bin/sh\n")
+    chromium.chmod(0o700)
+    subprocess.run([write_launcher(tmp_path, browser_command(tmp_path, chromium))], check=True, timeout=10)
+    assert nice_of(os.getpid()) == ours
 
 
 def test_launcher_should_bear_any_path(tmp_path: Path) -> None:

@@ -45,3 +45,12 @@ def test_free_should_be_what_the_machine_has() -> None:
     assert 0 <= free.processors <= 1
     assert 0 < free.memory < psutil.virtual_memory().total
     assert free.disk > 0
+
+
+def test_machine_should_not_be_busier_than_busy_when_a_counter_of_idle_time_decreases(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = psutil.cpu_times()
+    moments = iter([before, before._replace(user=before.user + 1000, iowait=before.iowait - 1)])
+    monkeypatch.setattr(psutil, "cpu_times", lambda: next(moments))
+    assert Processors().free() == 0
