@@ -10,6 +10,7 @@ import re
 import secrets
 import sys
 from dataclasses import dataclass, field
+from functools import reduce
 from html import escape
 from http import HTTPStatus
 from typing import Any
@@ -18,10 +19,19 @@ from gcp_storage_emulator import __main__ as emulator
 from gcp_storage_emulator import server
 from gcp_storage_emulator.handlers import objects
 
+from recording_farm.farm.storage.crc32c import combined, crc32c
+
 SMALLEST = 5 << 20
 MOST = 10_000
 
 _PART = re.compile(r"<Part><PartNumber>(\d+)</PartNumber><ETag>([^<]+)</ETag></Part>")
+
+
+@dataclass(frozen=True)
+class _Part:
+    data: bytes
+    etag: str
+    crc32c: int
 
 
 @dataclass
@@ -29,7 +39,7 @@ class _Upload:
     bucket: str
     key: str
     content_type: str
-    parts: dict[int, bytes] = field(default_factory=dict)
+    parts: dict[int, _Part] = field(default_factory=dict)
 
 
 _uploads: dict[str, _Upload] = {}
@@ -64,8 +74,9 @@ def put(request: Any, response: Any, storage: Any) -> None:
         return
     number = int(request.query["partNumber"][0])
     assert 1 <= number <= MOST
-    upload.parts[number] = data
-    response["ETag"] = f'"{md5.hexdigest()}"'
+    # What grows with the file is done here, not when it is completed.
+    part = upload.parts[number] = _Part(data, f'"{md5.hexdigest()}"', crc32c(data))
+    response["ETag"] = part.etag
 
 
 def delete(request: Any, response: Any, storage: Any) -> None:  # noqa: ARG001 - as all handlers
@@ -81,21 +92,22 @@ def _complete(request: Any, response: Any, storage: Any) -> None:
     if upload is None:
         return
     listed = [(int(number), etag) for number, etag in _PART.findall(body)]
-    datas = [upload.parts.get(number) for number, _ in listed]
-    found = [data for data in datas if data is not None]
-    if not listed or [f'"{hashlib.md5(data).hexdigest()}"' for data in found] != [etag for _, etag in listed]:
+    found = [upload.parts[number] for number, _ in listed if number in upload.parts]
+    if not listed or [part.etag for part in found] != [etag for _, etag in listed]:
         _fail(response, HTTPStatus.BAD_REQUEST, "InvalidPart")
     elif [number for number, _ in listed] != sorted({number for number, _ in listed}):
         _fail(response, HTTPStatus.BAD_REQUEST, "InvalidPartOrder")
-    elif any(len(data) < SMALLEST for data in found[:-1]):
+    elif any(len(part.data) < SMALLEST for part in found[:-1]):
         _fail(response, HTTPStatus.BAD_REQUEST, "EntityTooSmall")
     else:
-        content = b"".join(found)
+        content = b"".join(part.data for part in found)
         described = objects._make_object_resource(
             request.base_url, upload.bucket, upload.key, upload.content_type, str(len(content))
         )
-        objects._checksums(content, described)
-        described["md5Hash"] = None  # such an object has none
+        # Google has no MD5 of such an object.
+        crc = reduce(lambda before, part: combined(before, part.crc32c, len(part.data)), found, 0)
+        described["crc32c"] = base64.b64encode(crc.to_bytes(4, "big")).decode()
+        described["etag"] = secrets.token_hex(8)
         storage.create_file(upload.bucket, upload.key, content, described)
         del _uploads[request.query["uploadId"][0]]
         response["x-goog-hash"] = f"crc32c={described['crc32c']}"

@@ -5,7 +5,7 @@ from itertools import accumulate
 from typing import Any
 
 from recording_farm.farm.storage.backend import Part, StoredObject
-from recording_farm.farm.storage.parts import PartsBackend, SentPart
+from recording_farm.farm.storage.parts import PartsUpload, SentPart
 
 MEBIBYTE = 1 << 20
 BLOCK = 4096
@@ -22,7 +22,7 @@ def parts_of_content(content: bytes, sizes: Sequence[int]) -> list[tuple[Part, b
 
 
 def send_all(
-    backend: PartsBackend, key: str, begun: dict[str, Any], parts: Sequence[tuple[Part, bytes]]
+    backend: PartsUpload, key: str, begun: dict[str, Any], parts: Sequence[tuple[Part, bytes]]
 ) -> list[SentPart]:
     """Send parts, the first one last, as a journal would keep them."""
     return [
@@ -31,7 +31,7 @@ def send_all(
     ]
 
 
-def put_in_parts(backend: PartsBackend, key: str, content: bytes, sizes: Sequence[int]) -> StoredObject:
+def put_in_parts(backend: PartsUpload, key: str, content: bytes, sizes: Sequence[int]) -> StoredObject:
     """Upload a content in parts."""
     begun = backend.begin_parts(key, "video/mp4")
     return backend.finish_parts(key, begun, send_all(backend, key, begun, parts_of_content(content, sizes)))

@@ -51,17 +51,12 @@ class Unfinished:
     began: datetime
 
 
-@runtime_checkable
-class PartsBackend(Protocol):
-    """A backend with uploads in parts. Every method raises StorageError.
+class PartsUpload(Protocol):
+    """Uploads in parts. Every method raises StorageError.
 
     Its reason is `upload_gone` when the upload cannot be finished any more, and `no_parts` when the key may
     upload in one go only: in both cases upload the whole file.
     """
-
-    @property
-    def part_rules(self) -> PartRules:
-        """What parts must be like."""
 
     def begin_parts(self, key: str, content_type: str) -> dict[str, Any]:
         """Open an upload; returns its state as JSON."""
@@ -85,6 +80,15 @@ class PartsBackend(Protocol):
 
 
 @runtime_checkable
+class PartsBackend(PartsUpload, Protocol):
+    """A backend with uploads in parts."""
+
+    @property
+    def part_rules(self) -> PartRules:
+        """What parts must be like."""
+
+
+@runtime_checkable
 class UnfinishedParts(PartsBackend, Protocol):
     """A backend with uploads in parts that lists them, for the farm's own store."""
 
@@ -100,6 +104,12 @@ def upload_gone() -> StorageError:
 def no_parts(why: str) -> StorageError:
     """The error when a key does not allow uploads in parts."""
     return StorageError(NO_PARTS, f"this storage takes no parts: {why}", lasting=True)
+
+
+def check_part(part: Part, data: Data) -> None:
+    """Raise ValueError when the part's number or size is wrong."""
+    if part.number < 1 or part.size != len(data):
+        raise ValueError(f"part {part.number} of {part.size} bytes has {len(data)} bytes")
 
 
 def in_order(sent: Sequence[SentPart]) -> list[SentPart]:

@@ -13,13 +13,15 @@ from azure.storage.blob import BlobServiceClient
 from recording_farm.browser_bot.network.addresses import AddressRule, parse_address_rule
 from recording_farm.farm.clock import now
 from recording_farm.farm.errors import AddressRefusedError
-from recording_farm.farm.storage.backend import Checkpoint, StorageError
+from recording_farm.farm.storage.backend import Checkpoint, Part, StorageError
 from recording_farm.farm.storage.backends.azure import AzureBackend, AzureContainer
 from recording_farm.farm.storage.customer import check_target_address, open_backend
+from recording_farm.farm.storage.parts import SentPart
 from recording_farm.farm.storage.targets import TARGET, Target, key_of
 from testkit.storage.azure_account import AZURE_KEY, connection_string
 from testkit.storage.buckets import bucket_at
 from testkit.storage.google_tokens import service_account
+from testkit.storage.parts import put_in_parts
 from testkit.storage.servers import SshServer
 
 SECRET = "hushhush"
@@ -269,3 +271,42 @@ def test_libraries_should_be_loaded_with_their_first_place_only() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
     assert loaded.stdout.decode().strip() == "set()"
+
+
+def test_file_should_be_uploaded_in_parts_with_all_that_the_target_asks_for(
+    s3_endpoint: str, bucket: Any
+) -> None:
+    target = s3_target(s3_endpoint, metadata={"Team": "a b"}, tags={"a": "b"})
+    place = open_backend(target, parse_address_rule("127.0.0.0/8"))
+    assert place.part_rules is not None
+    assert place.part_rules.smallest == 5 << 20
+    placed = put_in_parts(place, "m/film.mp4", b"head and body", ())
+    assert (placed.location, placed.size) == ("s3://customer-films/m/film.mp4", 13)
+    assert bucket.Object("m/film.mp4").metadata == {"team": "a b"}
+    begun = place.begin_parts("m/film.mp4", "video/mp4")
+    place.abort_parts("m/film.mp4", begun)
+    assert list(bucket.multipart_uploads.all()) == []
+
+
+def test_parts_should_go_to_allowed_addresses_only(s3_endpoint: str) -> None:
+    place = open_backend(s3_target(s3_endpoint), AddressRule())
+    for act in (
+        lambda: place.begin_parts("film.mp4", "video/mp4"),
+        lambda: place.send_part("film.mp4", {"upload_id": "1"}, Part(1, 0, 1), b"1"),
+        lambda: place.finish_parts(
+            "film.mp4", {"upload_id": "1", "began": 0}, [SentPart(Part(1, 0, 1), {"etag": "", "md5": ""})]
+        ),
+        lambda: place.abort_parts("film.mp4", {"upload_id": "1"}),
+    ):
+        with pytest.raises(StorageError) as raised:
+            act()
+        assert raised.value.reason == "address_refused"
+        assert raised.value.__cause__ is None
+
+
+def test_sftp_should_have_no_parts(ssh_server: SshServer) -> None:
+    place = open_backend(sftp_target(ssh_server), None)
+    assert place.part_rules is None
+    with pytest.raises(StorageError) as raised:
+        place.begin_parts("film.mp4", "video/mp4")
+    assert raised.value.reason == "no_parts"

@@ -76,6 +76,7 @@ from recording_farm.farm.storage.parts import (
     PartRules,
     SentPart,
     Unfinished,
+    check_part,
     in_order,
     no_parts,
     size_of,
@@ -184,6 +185,7 @@ class AzureBackend:
 
     def send_part(self, key: str, begun: dict[str, Any], part: Part, data: Data) -> dict[str, Any]:  # noqa: ARG002 - the blob is the upload
         """See `PartsBackend`."""
+        check_part(part, data)
         with self._explained(), self._blob(key) as blob:
             return send(blob, part, data)
 

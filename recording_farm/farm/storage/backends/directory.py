@@ -31,6 +31,7 @@ from recording_farm.farm.storage.parts import (
     PartRules,
     SentPart,
     Unfinished,
+    check_part,
     in_order,
     size_of,
 )
@@ -107,6 +108,7 @@ class DirectoryBackend:
 
     def send_part(self, key: str, begun: dict[str, Any], part: Part, data: Data) -> dict[str, Any]:
         """See `PartsBackend`."""
+        check_part(part, data)
         with disk_faults(self._root):
             return self._send(Drafts.of(self._target(key), begun), key, part, data)
 

@@ -42,7 +42,15 @@ from recording_farm.farm.storage.backend import (
 )
 from recording_farm.farm.storage.backends.answers import bounded_answers
 from recording_farm.farm.storage.backends.gcs_parts import RULES, GcsParts, XmlError, crc32c_of
-from recording_farm.farm.storage.parts import UPLOAD_GONE, Data, PartRules, SentPart, in_order, size_of
+from recording_farm.farm.storage.parts import (
+    UPLOAD_GONE,
+    Data,
+    PartRules,
+    SentPart,
+    check_part,
+    in_order,
+    size_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +157,7 @@ class GcsBackend:
 
     def send_part(self, key: str, begun: dict[str, Any], part: Part, data: Data) -> dict[str, Any]:
         """See `PartsBackend`."""
+        check_part(part, data)
         with self._explained():
             return self._parts.send(key, begun, part, data)
 

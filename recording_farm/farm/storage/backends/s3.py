@@ -62,6 +62,7 @@ from recording_farm.farm.storage.parts import (
     PartRules,
     SentPart,
     Unfinished,
+    check_part,
     in_order,
     size_of,
     upload_gone,
@@ -121,6 +122,7 @@ class S3Backend:
 
     def send_part(self, key: str, begun: dict[str, Any], part: Part, data: Data) -> dict[str, Any]:
         """See `PartsBackend`."""
+        check_part(part, data)
         with explained(self._bucket):
             try:
                 return self._parts.send(key, begun, part, data)

@@ -200,6 +200,8 @@ def test_finish_without_room_on_the_disk_should_be_repeatable(
 def test_gap_between_parts_should_be_refused(plain: DirectoryBackend) -> None:
     begun = plain.begin_parts(KEY, "video/mp4")
     sent = send_all(plain, KEY, begun, [(Part(2, 0, 4), b"body"), (Part(3, 5, 4), b"tail")])
+    with pytest.raises(ValueError, match="part 4 of 5 bytes"):
+        plain.send_part(KEY, begun, Part(4, 9, 5), b"size")
     with pytest.raises(ValueError, match="part 3"):
         plain.finish_parts(KEY, begun, sent)
 

@@ -1,8 +1,10 @@
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from random import randbytes
 from typing import Any
 
+import google_crc32c
 import httpx
 import pytest
 from google.auth.credentials import AnonymousCredentials
@@ -56,6 +58,7 @@ def test_parts_should_make_the_file_in_the_order_of_their_numbers(
     blob = bucket.get_blob(KEY)
     assert blob.download_as_bytes() == content
     assert blob.content_type == "video/mp4"
+    assert blob.crc32c == base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
 
 
 def test_part_that_is_sent_again_should_replace_the_first(gcs_port: int, bucket: Any, content: bytes) -> None:
