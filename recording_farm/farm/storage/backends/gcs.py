@@ -41,7 +41,7 @@ from recording_farm.farm.storage.backend import (
     pieces_of,
 )
 from recording_farm.farm.storage.backends.answers import bounded_answers
-from recording_farm.farm.storage.backends.gcs_parts import RULES, GcsParts, XmlError, crc32c_of
+from recording_farm.farm.storage.backends.gcs_parts import RULES, GcsParts, crc32c_of
 from recording_farm.farm.storage.parts import (
     UPLOAD_GONE,
     Data,
@@ -278,8 +278,6 @@ class GcsBackend:
                 yield
         except InvalidResponse as error:
             raise self._explanation(error.response.status_code) from error
-        except XmlError as error:
-            raise self._explanation(error.status) from error
         except GoogleAPICallError as error:
             raise self._explanation(error.code) from error
         except RefreshError as error:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import requests
+from google.api_core.exceptions import from_http_status
 
 from recording_farm.farm.storage.backend import Part, StorageError
 from recording_farm.farm.storage.crc32c import combined, crc32c
@@ -31,17 +32,8 @@ _UNFINISHABLE: Final = frozenset({"NoSuchUpload", "InvalidPart", "InvalidPartOrd
 _NO_XML: Final = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.METHOD_NOT_ALLOWED}
 
 
-class XmlError(Exception):
-    """An error of the server that `GcsBackend` explains by its HTTP status."""
-
-    def __init__(self, status: int) -> None:
-        """The status of the response."""
-        super().__init__(f"the server answered {status}")
-        self.status = status
-
-
 class GcsParts:
-    """Multipart uploads. Methods raise XmlError, StorageError, and the library's errors."""
+    """Multipart uploads. Methods raise StorageError, and the library's errors."""
 
     def __init__(self, session: requests.Session, endpoint: str, bucket: str) -> None:
         """`session` adds the access token and time-outs."""
@@ -124,4 +116,4 @@ def _check(answer: requests.Response) -> None:
         raise upload_gone()
     if code in {"BadDigest", "InvalidDigest"}:
         raise StorageError("damaged", "a part was damaged in transit")
-    raise XmlError(answer.status_code)
+    raise from_http_status(answer.status_code, code)
