@@ -6,11 +6,14 @@ resume within two seconds after Redis recovers, and log each outage once at its 
 """
 
 import logging
+import multiprocessing
+import multiprocessing.connection
 import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
+from types import FrameType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import redis
@@ -41,6 +44,9 @@ _DEQUEUE_SECONDS: Final = 5
 _ANSWER_SECONDS: Final = 15
 """Time-out of one command, that wait included, so that a Redis that hangs is detected. RQ's own is seven
 minutes."""
+
+_CHECK_SECONDS: Final = 1.0
+"""Interval of a pool's checks for dead workers, which it restarts."""
 
 _SCHEDULER_SECONDS: Final = 15.0
 """Interval of the check that some worker runs the scheduler; RQ's is ten minutes."""
@@ -300,7 +306,10 @@ class ResilientCron(CronScheduler):
 
 
 class ResilientPool(WorkerPool):
-    """A pool that restarts dead workers, but only while Redis accepts writes."""
+    """A pool that restarts dead workers, but only while Redis accepts writes.
+
+    It stops at once, and ends with its last worker; RQ's pool looks at both once a second.
+    """
 
     def __init__(
         self, address: str, queues: Sequence[str], workers: int, kind: type[ResilientWorker]
@@ -311,6 +320,27 @@ class ResilientPool(WorkerPool):
         )
         self._probe_client = connect(address, retries=0)
         self._outage = Outage(f"workers for {self._queue_names[0]} cannot be started")
+        self._stopped, self._stop = multiprocessing.Pipe(duplex=False)
+
+    def start(self, burst: bool = False, logging_level: str = "INFO") -> None:
+        """Keep workers running until SIGTERM or SIGINT, then stop them and return after the last has ended.
+
+        `burst` must be false.
+        """
+        assert not burst
+        self.status = self.Status.STARTED
+        self.start_workers(burst=False, logging_level=logging_level)
+        self._install_signal_handlers()  # type: ignore[no-untyped-call]
+        while not multiprocessing.connection.wait([self._stopped], _CHECK_SECONDS):
+            self.check_workers()
+        while not self.all_workers_have_stopped():
+            running = [each.process.sentinel for each in self.worker_dict.values()]
+            multiprocessing.connection.wait(running, _CHECK_SECONDS)
+
+    def request_stop(self, signum: int | None = None, frame: FrameType | None = None) -> None:
+        """Stop the workers; also a signal handler."""
+        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
+        self._stop.send_bytes(b"stop")
 
     def start_worker(self, *args: Any, **kwargs: Any) -> None:
         """Start a worker if Redis accepts writes; otherwise the pool retries a second later."""

@@ -1,20 +1,28 @@
 """Workers run the farm's own jobs, and refuse everything else that lies in a queue."""
 
 import json
+import multiprocessing
+import os
 import pickle
+import time
 import zlib
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import redis
+from rq import Worker
 from rq.job import Job, JobStatus
 
+from recording_farm.farm.host.processes import die_with_parent
 from recording_farm.farm.jobs.entry import NamedJob
 from recording_farm.farm.queues.recordings import RECORD_JOB, enqueue_continuation, enqueue_recording
 from recording_farm.farm.queues.transfers import enqueue_finish, enqueue_transfer
 from recording_farm.farm.queues.webhooks import SEND_JOB, enqueue_sending, webhooks_queue
-from recording_farm.farm.worker.rq_workers import ResilientSimpleWorker
+from recording_farm.farm.worker.rq_workers import ResilientPool, ResilientSimpleWorker
+from testkit.farm import Farm
 from testkit.recordings import new_recording
+from testkit.waiting import wait_until
 
 ID = "742f15b1-662c-4f65-8bd4-90322f713c47"
 
@@ -114,3 +122,28 @@ def test_worker_should_listen_to_no_command(redis_client: redis.Redis) -> None:
     assert redis_client.pubsub_numsub(worker.pubsub_channel_name) == [
         (worker.pubsub_channel_name.encode(), 0)
     ]
+
+
+def test_pool_should_end_with_its_workers_and_not_sleep(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    # RQ's own pool sleeps between two looks.
+    slow = SimpleNamespace(sleep=lambda seconds: time.sleep(600 * seconds))
+    monkeypatch.setattr("rq.worker_pool.time", slow)
+    queue = webhooks_queue(farm.redis)
+
+    def run() -> None:
+        os.register_at_fork(after_in_child=die_with_parent)
+        ResilientPool(farm.settings.redis_address, [queue.name], 2, ResilientSimpleWorker).start(
+            logging_level="WARNING"
+        )
+
+    pool = multiprocessing.get_context("fork").Process(target=run)
+    pool.start()
+    try:
+        wait_until(lambda: Worker.count(queue=queue) == 2)
+        pool.terminate()
+        pool.join(60)
+        assert pool.exitcode == 0
+    finally:
+        pool.kill()
+        pool.join()
+    assert Worker.count(queue=queue) == 0
