@@ -8,6 +8,7 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 
 from recording_farm.farm.storage.backend import StorageError, StoreBackend
+from recording_farm.farm.storage.backends import answers
 from recording_farm.farm.storage.backends import s3 as s3_module
 from recording_farm.farm.storage.backends.azure import AzureBackend, AzureContainer
 from recording_farm.farm.storage.backends.directory import DirectoryBackend
@@ -74,6 +75,16 @@ def test_object_that_is_missing_or_too_large_should_be_said(store: StoreBackend)
         with pytest.raises(StorageError) as raised:
             store.get_bytes(key, limit)
         assert raised.value.reason == reason
+
+
+@pytest.mark.parametrize("store", ["moto", "azurite"], indirect=True)
+def test_list_that_is_read_in_part_should_leave_no_limits_to_its_reader(store: StoreBackend) -> None:
+    for key in (".spool/a/1", ".spool/a/2"):
+        store.put_bytes(key, b"")
+    keys = store.list_keys(".spool/")
+    assert next(keys) == ".spool/a/1"
+    assert answers._limits.get() is None
+    assert next(keys) == ".spool/a/2"
 
 
 @pytest.mark.parametrize("store", ["moto"], indirect=True)

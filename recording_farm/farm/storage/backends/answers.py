@@ -9,15 +9,17 @@ for requests that a library makes on its own: retries, redirects, tokens.
 import io
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPResponse
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from recording_farm.farm.storage.backend import StorageError
+
+Item = TypeVar("Item")
 
 MAX_ANSWER: Final = 2 << 20
 """Bytes of an answer that is no file; the longest that S3 and Google send is a list of 1000 parts."""
@@ -72,6 +74,21 @@ def bounded_answers(
         raise StorageError(error.reason, error.message) from None
     finally:
         _limits.reset(token)
+
+
+def each_within(items: Iterable[Item], limits: Callable[[], AbstractContextManager[None]]) -> Iterator[Item]:
+    """Take each item of a list with pages within `limits`, but not what is done with the item.
+
+    A generator that held them while it is suspended would leave them to its caller.
+    """
+    iterator = iter(items)
+    while True:
+        with limits():
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item
 
 
 def too_large(most: int) -> AnswerError:

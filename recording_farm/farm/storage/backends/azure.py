@@ -58,7 +58,7 @@ from recording_farm.farm.storage.backend import (
     pieces_of,
     slice_of,
 )
-from recording_farm.farm.storage.backends.answers import MAX_ANSWER, bounded_answers
+from recording_farm.farm.storage.backends.answers import MAX_ANSWER, bounded_answers, each_within
 from recording_farm.farm.storage.backends.azure_errors import REASONS, WRONG_KEY, code_of, may_not
 from recording_farm.farm.storage.backends.azure_parts import (
     MAX_BLOCKS,
@@ -217,8 +217,9 @@ class AzureBackend:
 
     def unfinished_parts(self, prefix: str) -> Iterator[Unfinished]:
         """See `UnfinishedParts`."""
-        with self._explained(MAX_ANSWER + _LISTED_BYTES * 2 * MAX_BLOCKS):
-            yield from unfinished(self._service, self._container, prefix)
+        most = MAX_ANSWER + _LISTED_BYTES * 2 * MAX_BLOCKS
+        found = unfinished(self._service, self._container, prefix)
+        return each_within(found, lambda: self._explained(most))
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
         """See `StorageBackend`. None if the connection string has no account key to sign with."""
@@ -270,12 +271,12 @@ class AzureBackend:
 
     def list_keys(self, prefix: str) -> Iterator[str]:
         """See `StoreBackend`."""
-        with self._explained(), self._service.get_container_client(self._container) as container:
+        with self._service.get_container_client(self._container) as container:
             blobs = container.list_blobs(prefix, results_per_page=_LISTED)
-            for number, blob in enumerate(blobs):
+            for number, blob in enumerate(each_within(blobs, self._explained)):
                 if number >= _MAX_LISTED:
                     raise StorageError("bad_answer", "the server's list of files does not end")
-                yield blob.name
+                yield str(blob.name)
 
     def delete_many(self, keys: Iterable[str]) -> None:
         """See `StoreBackend`."""

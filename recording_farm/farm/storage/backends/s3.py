@@ -29,6 +29,7 @@ from recording_farm.farm.storage.backend import (
     left_behind,
     parts_of,
 )
+from recording_farm.farm.storage.backends.answers import each_within
 from recording_farm.farm.storage.backends.disk import disk_faults
 from recording_farm.farm.storage.backends.etags import (
     can_be_of,
@@ -154,8 +155,7 @@ class S3Backend:
 
     def unfinished_parts(self, prefix: str) -> Iterator[Unfinished]:
         """See `UnfinishedParts`."""
-        with explained(self._bucket):
-            yield from self._parts.unfinished(prefix)
+        return each_within(self._parts.unfinished(prefix), lambda: explained(self._bucket))
 
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:
         """See `StorageBackend`. Links last a week at most."""
@@ -214,14 +214,13 @@ class S3Backend:
 
     def list_keys(self, prefix: str) -> Iterator[str]:
         """See `StoreBackend`."""
-        with explained(self._bucket):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket.bucket, Prefix=prefix
-            )
-            for number, page in enumerate(pages):
-                if number >= _MAX_PAGES:
-                    raise StorageError("bad_answer", "the server's list of files does not end")
-                yield from (found["Key"] for found in page.get("Contents", ()))
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket.bucket, Prefix=prefix
+        )
+        for number, page in enumerate(each_within(pages, lambda: explained(self._bucket))):
+            if number >= _MAX_PAGES:
+                raise StorageError("bad_answer", "the server's list of files does not end")
+            yield from (found["Key"] for found in page.get("Contents", ()))
 
     def delete_many(self, keys: Iterable[str]) -> None:
         """See `StoreBackend`. One request each: servers disagree about the checksum of a joint one."""
