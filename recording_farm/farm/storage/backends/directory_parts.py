@@ -81,6 +81,11 @@ class Drafts:
         """The MD5 of what was last written for each part, by its number."""
         return self._draft("marks")
 
+    @property
+    def end(self) -> Path:
+        """The file while it is made of the parts."""
+        return self._draft("end")
+
     def _draft(self, kind: str) -> Path:
         return draft_of(self.target, f"{self.token}-{kind}-{self.target.name}")
 
@@ -112,7 +117,7 @@ class Drafts:
 
     def delete(self) -> None:
         """Drop the upload."""
-        for path in (self.body, self.first, self.marks):
+        for path in (self.body, self.first, self.end, self.marks):
             path.unlink(missing_ok=True)
 
 
@@ -191,8 +196,8 @@ def _check(drafts: Drafts, sent: SentPart, marks: int) -> None:
 
 def _move(drafts: Drafts, body: int, end: int, room: int, first_size: int) -> bool:
     """Make the body the target, with the first part in its room in front; False if it has to be copied."""
-    # From here on the drafts are no longer an upload: a crash leaves a file that `delete_drafts` finds.
-    draft = draft_of(drafts.target)
+    # From here on the drafts are no longer an upload: a crash leaves a file that nobody can finish.
+    draft = drafts.end
     drafts.body.rename(draft)
     try:
         os.ftruncate(body, end)
@@ -207,9 +212,9 @@ def _move(drafts: Drafts, body: int, end: int, room: int, first_size: int) -> bo
 
 
 def _copy(drafts: Drafts, body: int, begin: int, end: int, first_size: int) -> None:
-    draft = draft_of(drafts.target)
+    draft = drafts.end
     try:
-        with _opened(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
+        with _opened(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
             _append_first(drafts, file, first_size)
             copy_range(body, begin, file, end - begin)
         put_in_place(draft, drafts.target)

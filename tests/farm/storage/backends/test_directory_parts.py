@@ -197,6 +197,28 @@ def test_finish_without_room_on_the_disk_should_be_repeatable(
     assert content_of(plain) == content
 
 
+@pytest.mark.parametrize("clean_up", ["abort", "upload"])
+def test_crash_at_the_end_should_leave_what_is_cleaned_up(
+    plain: DirectoryBackend, root: Path, content: bytes, film: Path, clean_up: str
+) -> None:
+    begun = plain.begin_parts(KEY, "video/mp4")
+    sent = send_all(plain, KEY, begun, parts_of_content(content, SIZES))
+    # What a process leaves that is killed while it inserts the first part.
+    drafts = Drafts.of(root / KEY, begun)
+    drafts.body.rename(drafts.end)
+    with pytest.raises(StorageError) as raised:
+        plain.finish_parts(KEY, begun, sent)
+    assert raised.value.reason == "upload_gone"
+    assert [each.begun for each in plain.unfinished_parts("")] == [begun]
+    if clean_up == "abort":
+        plain.abort_parts(KEY, begun)
+        assert list(names(root)) == []
+    else:
+        plain.upload(film, KEY, Checkpoint(root / "checkpoint"), "video/mp4")
+        assert content_of(plain) == film.read_bytes()
+        assert list(names(root / "a")) == ["film.mp4"]
+
+
 def test_gap_between_parts_should_be_refused(plain: DirectoryBackend) -> None:
     begun = plain.begin_parts(KEY, "video/mp4")
     sent = send_all(plain, KEY, begun, [(Part(2, 0, 4), b"body"), (Part(3, 5, 4), b"tail")])
