@@ -32,12 +32,13 @@ _MAX_FAILURES: Final = 5
 
 _KEY: Final = "farm:evidence"
 
-# KEYS record, its parts, all; ARGV id, part, Unix time
 # A deleted recording gets no more parts: nobody would ever delete them.
 _NOTE: Final = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('SADD', KEYS[2], ARGV[2])
-redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])
+local record, parts, all = KEYS[1], KEYS[2], KEYS[3]
+local id, part, unix_time = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('EXISTS', record) == 0 then return 0 end
+redis.call('SADD', parts, part)
+redis.call('ZADD', all, unix_time, id)
 return 1
 """
 

@@ -33,17 +33,19 @@ command to Redis may take ten; a longer wait loses more of the meeting."""
 MAX_BREAK: Final = 6.0
 """Seconds between two looks after which a watcher starts over: the watcher itself stood still."""
 
-# KEYS nodes, gone; ARGV node, its last beat, the entry for `gone`
 # Returns 1 if the node was not gone before.
 _MARK: Final = """
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-return redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[3])
+local nodes, gone = KEYS[1], KEYS[2]
+local node, last_beat, gone_entry = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('HGET', nodes, node) ~= last_beat then return 0 end
+return redis.call('HSETNX', gone, node, gone_entry)
 """
 
 _FORGET: Final = """
-if redis.call('HDEL', KEYS[2], ARGV[1]) == 1 then redis.call('HDEL', KEYS[1], ARGV[1]) end
+local nodes, gone = KEYS[1], KEYS[2]
+local node = ARGV[1]
+if redis.call('HDEL', gone, node) == 1 then redis.call('HDEL', nodes, node) end
 """
-"""KEYS nodes, gone; ARGV node"""
 
 
 class Shortage(StrEnum):

@@ -27,8 +27,12 @@ _RECORDS: Final = 500
 """How many records are looked at in one go."""
 
 _SEARCHED_FIELDS: Final = """
+local record_prefix = ARGV[1]
 local found = {}
-for i = 2, #ARGV do found[i - 1] = redis.call('HMGET', ARGV[1] .. ARGV[i], 'output_file_name', 'url') end
+for i = 2, #ARGV do
+  local id = ARGV[i]
+  found[i - 1] = redis.call('HMGET', record_prefix .. id, 'output_file_name', 'url')
+end
 return found
 """
 

@@ -20,10 +20,12 @@ MAX_PRESETS: Final = 100
 """Per organization."""
 
 _PUT: Final = """
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[3]) then
+local presets = KEYS[1]
+local name, preset, max_presets = ARGV[1], ARGV[2], tonumber(ARGV[3])
+if redis.call('HEXISTS', presets, name) == 0 and redis.call('HLEN', presets) >= max_presets then
   return 0
 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('HSET', presets, name, preset)
 return 1
 """
 

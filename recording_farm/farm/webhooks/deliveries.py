@@ -85,12 +85,12 @@ end
 _PUSH_FUNCTION = (
     _NOW
     + """
-local function push(due, webhook, lane, delivery, most, longest)
+local function push(due, webhook, lane, delivery, most_lanes, longest_lane)
   local now = milliseconds()
   local lanes, list = 'farm:webhook-lanes:' .. webhook, 'farm:webhook-lane:' .. webhook .. ':' .. lane
   local length = redis.call('LLEN', list)
-  if length >= tonumber(longest) then return 0 end
-  if length == 0 and redis.call('ZCARD', lanes) >= tonumber(most) then return 0 end
+  if length >= tonumber(longest_lane) then return 0 end
+  if length == 0 and redis.call('ZCARD', lanes) >= tonumber(most_lanes) then return 0 end
   redis.call('RPUSH', list, delivery)
   redis.call('ZADD', lanes, 'NX', now, lane)
   if redis.call('SISMEMBER', 'farm:webhook-refused:' .. webhook, lane) == 1 then
@@ -107,141 +107,158 @@ end
 """
 )
 
-_PUSH = _PUSH_FUNCTION + "return push(KEYS[1], ARGV[3], ARGV[4], ARGV[5], ARGV[1], ARGV[2])"
-"""KEYS due; ARGV most lanes, longest lane, webhook, lane, delivery"""
+_PUSH = (
+    _PUSH_FUNCTION
+    + """
+local due = KEYS[1]
+local most_lanes, longest_lane, webhook, lane, delivery = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+return push(due, webhook, lane, delivery, most_lanes, longest_lane)
+"""
+)
 
-# KEYS changes, due; ARGV id of the entry, most lanes, longest lane, webhook, lane, delivery, …
+# After the three named arguments: webhook, lane and delivery of each delivery.
 # Returns how many were dropped, or -1 when the entry is not the first one any more.
 _DISPATCH = (
     _PUSH_FUNCTION
     + """
-local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
-if not first[1] or first[1][1] ~= ARGV[1] then return -1 end
+local changes, due = KEYS[1], KEYS[2]
+local entry_id, most_lanes, longest_lane = ARGV[1], ARGV[2], ARGV[3]
+local first = redis.call('XRANGE', changes, '-', '+', 'COUNT', 1)
+if not first[1] or first[1][1] ~= entry_id then return -1 end
 local refused = 0
 for i = 4, #ARGV, 3 do
-  refused = refused + 1 - push(KEYS[2], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[2], ARGV[3])
+  local webhook, lane, delivery = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  refused = refused + 1 - push(due, webhook, lane, delivery, most_lanes, longest_lane)
 end
-redis.call('XDEL', KEYS[1], ARGV[1])
+redis.call('XDEL', changes, entry_id)
 return refused
 """
 )
 
-# KEYS due; returns milliseconds, -1 when nothing waits.
+# Returns milliseconds, -1 when nothing waits.
 _UNTIL_DUE = (
     _NOW
     + """
-local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+local due = KEYS[1]
+local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
 if not first[1] then return -1 end
 return math.max(0, first[2] - milliseconds())
 """
 )
 
-# KEYS due; ARGV token, milliseconds of the claim, most webhooks
 _CLAIM = (
     _NOW
     + """
+local due = KEYS[1]
+local token, claim_ms, most_webhooks = ARGV[1], ARGV[2], ARGV[3]
 local now = milliseconds()
 local claimed = {}
-for _, webhook in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[3])) do
+for _, webhook in ipairs(redis.call('ZRANGE', due, '-inf', now, 'BYSCORE', 'LIMIT', 0, most_webhooks)) do
   local claim = 'farm:webhook-claim:' .. webhook
-  if redis.call('SET', claim, ARGV[1], 'NX', 'PX', ARGV[2]) then
-    redis.call('ZADD', KEYS[1], now + ARGV[2], webhook)
+  if redis.call('SET', claim, token, 'NX', 'PX', claim_ms) then
+    redis.call('ZADD', due, now + claim_ms, webhook)
     table.insert(claimed, webhook)
   else
-    redis.call('ZADD', KEYS[1], now + math.max(1, redis.call('PTTL', claim)), webhook)
+    redis.call('ZADD', due, now + math.max(1, redis.call('PTTL', claim)), webhook)
   end
 end
 return claimed
 """
 )
 
-# KEYS due, claim, lanes, tries; ARGV token, milliseconds of the claim, webhook, most lanes
 # Returns {{delivery, tries, number behind it}, …}, empty when the claim was lost.
 _HEADS = (
     _NOW
     + """
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return {} end
+local due, claim, lanes, tries = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local token, claim_ms, webhook, most_lanes = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+if redis.call('GET', claim) ~= token then return {} end
 local now = milliseconds()
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], ARGV[3])
+redis.call('PEXPIRE', claim, claim_ms)
+redis.call('ZADD', due, 'XX', now + claim_ms, webhook)
 local heads = {}
-for _, lane in ipairs(redis.call('ZRANGE', KEYS[3], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[4])) do
-  local list = 'farm:webhook-lane:' .. ARGV[3] .. ':' .. lane
-  local tries = redis.call('HGET', KEYS[4], lane) or '0'
-  table.insert(heads, {redis.call('LINDEX', list, 0), tries, redis.call('LLEN', list) - 1})
+for _, lane in ipairs(redis.call('ZRANGE', lanes, '-inf', now, 'BYSCORE', 'LIMIT', 0, most_lanes)) do
+  local list = 'farm:webhook-lane:' .. webhook .. ':' .. lane
+  local failed = redis.call('HGET', tries, lane) or '0'
+  table.insert(heads, {redis.call('LINDEX', list, 0), failed, redis.call('LLEN', list) - 1})
 end
 return heads
 """
 )
 
-# KEYS lane, lanes, tries, log, refused; ARGV lane, delivery, milliseconds until the next attempt or '', entry
-# of the log, maximum entries, oldest id, TTL of the log in seconds, whether it gives way from now on
+# `retry_ms` is '' if there is no further attempt; `gives_way` is '0' or '1'.
 # Returns whether the delivery still existed: a webhook that was deleted meanwhile gets no log.
 _SETTLE = (
     _NOW
     + """
-if redis.call('LINDEX', KEYS[1], 0) ~= ARGV[2] then return 0 end
+local list, lanes, tries, log, refused = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local lane, delivery, retry_ms, attempt = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local max_log, oldest_id, log_seconds, gives_way = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+if redis.call('LINDEX', list, 0) ~= delivery then return 0 end
 local now = milliseconds()
-redis.call(ARGV[8] == '1' and 'SADD' or 'SREM', KEYS[5], ARGV[1])
-if ARGV[3] ~= '' then
-  redis.call('HINCRBY', KEYS[3], ARGV[1], 1)
-  redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
+redis.call(gives_way == '1' and 'SADD' or 'SREM', refused, lane)
+if retry_ms ~= '' then
+  redis.call('HINCRBY', tries, lane, 1)
+  redis.call('ZADD', lanes, now + retry_ms, lane)
 else
-  redis.call('LPOP', KEYS[1])
-  redis.call('HDEL', KEYS[3], ARGV[1])
-  if redis.call('EXISTS', KEYS[1]) == 1 then
-    redis.call('ZADD', KEYS[2], now, ARGV[1])
+  redis.call('LPOP', list)
+  redis.call('HDEL', tries, lane)
+  if redis.call('EXISTS', list) == 1 then
+    redis.call('ZADD', lanes, now, lane)
   else
-    redis.call('ZREM', KEYS[2], ARGV[1])
+    redis.call('ZREM', lanes, lane)
   end
 end
-redis.call('XADD', KEYS[4], 'MAXLEN', '=', ARGV[5], '*', 'attempt', ARGV[4])
-redis.call('XTRIM', KEYS[4], 'MINID', '=', ARGV[6])
-redis.call('EXPIRE', KEYS[4], ARGV[7])
+redis.call('XADD', log, 'MAXLEN', '=', max_log, '*', 'attempt', attempt)
+redis.call('XTRIM', log, 'MINID', '=', oldest_id)
+redis.call('EXPIRE', log, log_seconds)
 return 1
 """
 )
 
-# KEYS due, claim, lanes; ARGV token, webhook, milliseconds to rest
 _RELEASE = (
     _NOW
     + """
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return end
-redis.call('DEL', KEYS[2])
-local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+local due, claim, lanes = KEYS[1], KEYS[2], KEYS[3]
+local token, webhook, rest_ms = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('GET', claim) ~= token then return end
+redis.call('DEL', claim)
+local first = redis.call('ZRANGE', lanes, 0, 0, 'WITHSCORES')
 if not first[1] then
-  redis.call('ZREM', KEYS[1], ARGV[2])
-elseif ARGV[3] == '0' then
-  redis.call('ZADD', KEYS[1], first[2], ARGV[2])
+  redis.call('ZREM', due, webhook)
+elseif rest_ms == '0' then
+  redis.call('ZADD', due, first[2], webhook)
 else
-  redis.call('SET', KEYS[2], 'resting', 'PX', ARGV[3])
-  redis.call('ZADD', KEYS[1], math.max(first[2], milliseconds() + ARGV[3]), ARGV[2])
+  redis.call('SET', claim, 'resting', 'PX', rest_ms)
+  redis.call('ZADD', due, math.max(first[2], milliseconds() + rest_ms), webhook)
 end
 """
 )
 
-# KEYS due, claim, lanes; ARGV webhook
 _WAKE = (
     _NOW
     + """
+local due, claim, lanes = KEYS[1], KEYS[2], KEYS[3]
+local webhook = ARGV[1]
 local now = milliseconds()
-for _, lane in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
-  redis.call('ZADD', KEYS[3], 'LT', now, lane)
+for _, lane in ipairs(redis.call('ZRANGE', lanes, 0, -1)) do
+  redis.call('ZADD', lanes, 'LT', now, lane)
 end
-if redis.call('GET', KEYS[2]) == 'resting' then redis.call('DEL', KEYS[2]) end
-if redis.call('EXISTS', KEYS[3]) == 1 and redis.call('EXISTS', KEYS[2]) == 0 then
-  redis.call('ZADD', KEYS[1], now, ARGV[1])
+if redis.call('GET', claim) == 'resting' then redis.call('DEL', claim) end
+if redis.call('EXISTS', lanes) == 1 and redis.call('EXISTS', claim) == 0 then
+  redis.call('ZADD', due, now, webhook)
 end
 """
 )
 
-# KEYS due, lanes, tries, refused; ARGV webhook
 _DROP = """
-for _, lane in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-  redis.call('DEL', 'farm:webhook-lane:' .. ARGV[1] .. ':' .. lane)
+local due, lanes, tries, refused = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local webhook = ARGV[1]
+for _, lane in ipairs(redis.call('ZRANGE', lanes, 0, -1)) do
+  redis.call('DEL', 'farm:webhook-lane:' .. webhook .. ':' .. lane)
 end
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
-redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('DEL', lanes, tries, refused)
+redis.call('ZREM', due, webhook)
 """
 
 
