@@ -52,6 +52,15 @@ class FrameGrid:
         self.lost = 0
         self.crowded = 0
 
+    @property
+    def state(self) -> tuple[int, int, int, int, int]:
+        """How far the grid has come, for `restore`."""
+        return self._place, self._last, self.frames, self.lost, self.crowded
+
+    def restore(self, state: Sequence[int]) -> None:
+        """Continue behind the frame after which the grid was in this state."""
+        self._place, self._last, self.frames, self.lost, self.crowded = state
+
     def snap(self, time_us: int) -> int:
         """The place of the next frame, counted in ticks from the first frame."""
         place = self._nearest(time_us)

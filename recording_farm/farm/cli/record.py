@@ -17,7 +17,7 @@ from rich.text import Text
 
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.browser_bot.stage.environment import Environment
-from recording_farm.encoder.cut.cut import CutFile
+from recording_farm.encoder.cut.growing_cut import CutFile
 from recording_farm.encoder.errors import CutError
 from recording_farm.encoder.journal import Journal
 from recording_farm.encoder.media.probe import Media, probe

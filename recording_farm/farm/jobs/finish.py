@@ -11,7 +11,7 @@ import redis
 from pydantic import JsonValue
 
 from recording_farm.encoder.cut.audio_export import export_audio
-from recording_farm.encoder.cut.cut import CutFile
+from recording_farm.encoder.cut.growing_cut import CutFile
 from recording_farm.encoder.errors import NothingRecordedError
 from recording_farm.encoder.journal import Journal
 from recording_farm.encoder.live.hls import read_timed_texts

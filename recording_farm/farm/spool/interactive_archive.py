@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from recording_farm.encoder.cut.cut import CutFile
+from recording_farm.encoder.cut.growing_cut import CutFile
 from recording_farm.encoder.live.hls import TimedText, make_hls
 from recording_farm.encoder.media.atomic_media import atomic_media
 

@@ -12,7 +12,9 @@ from typing import Final
 from uuid import UUID
 
 from recording_farm.encoder.cut.audio_cut import cut_audio
-from recording_farm.encoder.cut.cut import CutFile, TakeMedia, cut
+from recording_farm.encoder.cut.cut import cut
+from recording_farm.encoder.cut.growing_cut import CutFile
+from recording_farm.encoder.cut.joiner import TakeMedia
 from recording_farm.encoder.formats import Format
 from recording_farm.encoder.journal import Journal, read_journal
 from recording_farm.farm.config.settings import Settings

@@ -8,7 +8,7 @@ import av
 import pytest
 
 from recording_farm.encoder.cut.audio_cut import cut_audio
-from recording_farm.encoder.cut.cut import TakeMedia
+from recording_farm.encoder.cut.joiner import TakeMedia
 from recording_farm.encoder.errors import CutError
 from recording_farm.encoder.formats import AudioCodec, AudioExport
 from recording_farm.encoder.media.probe import probe

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from recording_farm.encoder.cut.audio_export import export_audio
-from recording_farm.encoder.cut.cut import TakeMedia, cut
+from recording_farm.encoder.cut.cut import cut
+from recording_farm.encoder.cut.joiner import TakeMedia
 from recording_farm.encoder.errors import CutError
 from recording_farm.encoder.formats import AudioCodec, AudioExport, Codec, Format
 from recording_farm.encoder.media.probe import probe

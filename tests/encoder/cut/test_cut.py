@@ -10,7 +10,8 @@ import av
 import pytest
 from av.stream import Disposition
 
-from recording_farm.encoder.cut.cut import TakeMedia, cut
+from recording_farm.encoder.cut.cut import cut
+from recording_farm.encoder.cut.joiner import TakeMedia
 from recording_farm.encoder.errors import CutError
 from recording_farm.encoder.formats import Codec, Format
 from recording_farm.encoder.journal import Lag

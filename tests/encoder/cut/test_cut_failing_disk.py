@@ -10,7 +10,8 @@ import pytest
 
 from recording_farm.encoder.cut.audio_cut import cut_audio
 from recording_farm.encoder.cut.audio_export import export_audio
-from recording_farm.encoder.cut.cut import TakeMedia, cut
+from recording_farm.encoder.cut.cut import cut
+from recording_farm.encoder.cut.joiner import TakeMedia
 from recording_farm.encoder.errors import CutError, NothingRecordedError
 from recording_farm.encoder.formats import AudioCodec, AudioExport, Codec, Format
 from testkit.encoder.beeps import make_take

@@ -5,7 +5,9 @@ import av
 import pytest
 from av.container import InputContainer
 
-from recording_farm.encoder.cut.cut import CutFile, TakeJoint, TakeMedia, cut
+from recording_farm.encoder.cut.cut import cut
+from recording_farm.encoder.cut.growing_cut import CutFile
+from recording_farm.encoder.cut.joiner import TakeJoint, TakeMedia
 from recording_farm.encoder.formats import Codec, Format
 from recording_farm.encoder.live.hls import (
     TimedText,

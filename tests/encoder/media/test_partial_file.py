@@ -9,7 +9,9 @@ import av
 import pytest
 
 from recording_farm.encoder.cut.audio_cut import cut_audio
-from recording_farm.encoder.cut.cut import CutFile, TakeMedia, cut
+from recording_farm.encoder.cut.cut import cut
+from recording_farm.encoder.cut.growing_cut import CutFile
+from recording_farm.encoder.cut.joiner import TakeMedia
 from recording_farm.encoder.errors import NothingRecordedError
 from recording_farm.encoder.formats import AudioExport, Codec, Format
 from recording_farm.encoder.media.packets import whole_packets

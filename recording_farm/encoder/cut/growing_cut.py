@@ -1,0 +1,246 @@
+"""A cut that grows while the recording runs: the takes joined so far, in a directory.
+
+    body      the content of the finished file behind its head
+    samples   where each sample lies in it
+    streams   the tracks of the first take
+    state     how far it has come, and what is needed to continue in another process
+    head      the head, once the file is finished
+
+`finish` builds the head and puts it in front, in a time that hardly depends on the length.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from itertools import chain, islice
+from pathlib import Path
+from typing import Final
+
+from av.container import InputContainer
+
+from recording_farm.encoder.atomic_file import atomic_file, write_file
+from recording_farm.encoder.cut.audio_joiner import AudioJoiner
+from recording_farm.encoder.cut.joiner import (
+    Joiner,
+    JoinState,
+    TakeJoint,
+    TakeMedia,
+    TakePlace,
+)
+from recording_farm.encoder.errors import NothingRecordedError
+from recording_farm.encoder.formats import Format
+from recording_farm.encoder.media.packets import Packet, time_of, whole_packets
+from recording_farm.encoder.mux import mp4, webm
+from recording_farm.encoder.mux.body import BODY_NAME, LOG_NAME, Body, is_webm, scales_of
+from recording_farm.encoder.mux.samples import Entries, read_entries
+from recording_farm.encoder.mux.template import last_durations, make_template, save_streams
+
+_STATE: Final = "state"
+_STREAMS: Final = "streams"
+
+HEAD_PACKETS: Final = 200
+"""Packets in which to look for a take's first frame and the audio around it."""
+
+COPIED_BYTES: Final = 8 << 20
+"""A longer body gets its head by moving its beginning on the disk; shorter ones are copied."""
+
+BLOCK_BYTES: Final = 4096
+"""The head of such a body is a multiple of this, which is the block size of ext4 and xfs."""
+
+_SAVE_SECONDS: Final = 1
+_INSERT_RANGE: Final = 0x20
+"""FALLOC_FL_INSERT_RANGE of fallocate(2)."""
+
+Look = Callable[[int], TakeMedia]
+"""Waits until a take is known up to a time (µs) of its own, and returns it; -1 is its end."""
+
+
+@dataclass(frozen=True)
+class CutFile:
+    """A finished file with its frames, lost frames, and frames that came too close together."""
+
+    path: Path
+    duration_us: int
+    frames: int
+    lost: int
+    crowded: int
+    takes: int
+    joints: tuple[TakeJoint, ...] = ()
+
+
+class GrowingCut:
+    """The takes of a recording, joined as far as they are recorded."""
+
+    def __init__(self, directory: Path, fmt: Format) -> None:
+        """Continue what an earlier process left in `directory`. Raises OSError."""
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directory = directory
+        self._format = fmt
+        saved = _read_state(directory / _STATE)
+        try:
+            self._body = Body(directory, fmt, saved.body_size, saved.entries)
+        except OSError:
+            # A power cut may have taken what the state was written behind.
+            saved = _Saved()
+            self._body = Body(directory, fmt)
+        self._joiner = (
+            Joiner(fmt, self._body, saved.join)
+            if fmt.audio_only is None
+            else AudioJoiner(self._body, saved.join)
+        )
+        self._began_us = saved.began_us
+        self._saved_at = time.monotonic()
+
+    @property
+    def body_size(self) -> int:
+        """Bytes of the body that will not change any more."""
+        return self._body.size
+
+    @property
+    def take(self) -> int | None:
+        """The number of the take that was joined last, perhaps in part; None before the first."""
+        place = self._joiner.state.take
+        return None if place is None else place.number
+
+    def add(self, take: TakeMedia, source: InputContainer, look: Look | None = None) -> None:
+        """Append a take, or the rest of it. One without a whole frame is left out. Raises OSError.
+
+        `source` is the take, perhaps without fragments at its beginning that are joined already.
+        """
+        look = look or (lambda _: take)
+        packets = whole_packets(source)
+        first: list[Packet] = []
+        if self.take is not None and take.number == self.take:
+            self._joiner.resume()
+        else:
+            first = list(islice(packets, HEAD_PACKETS + 2))
+            take = look(time_of(first[0])) if first else take
+            if not self._joiner.begin(take, first, source):
+                return
+            self._note_begin(take, source)
+        for packet in chain(first, packets):
+            take = look(time_of(packet))
+            self._joiner.add(packet, take)
+            self._save_now_and_then()
+        self._joiner.end_take(look(-1))
+
+    def finish(self, target: Path, title: str | None = None) -> CutFile:
+        """End the file, and move it to `target`. The cut is over then.
+
+        Raises NothingRecordedError when there is nothing in it, OSError, av.FFmpegError.
+        """
+        joined = self._joiner.close()
+        if not joined.joints:
+            what = "frame" if self._format.audio_only is None else "sound"
+            raise NothingRecordedError(f"there is no whole {what} in any take")
+        head = self._head(file_metadata(self._began_us, title))
+        self._body.sync()
+        self._body.close()
+        put_in_front(head, self._directory / BODY_NAME, target)
+        return CutFile(
+            *(target, joined.duration_us, joined.frames, joined.lost, joined.crowded),
+            *(len(joined.joints), joined.joints),
+        )
+
+    def close(self) -> None:
+        """Stop here; another process may continue."""
+        self._save()
+        self._body.close()
+
+    def _note_begin(self, take: TakeMedia, source: InputContainer) -> None:
+        streams = self._directory / _STREAMS
+        if not streams.exists():
+            save_streams(source, streams, self._format)
+        if self._began_us is None:
+            self._began_us = take.began_us
+
+    def _head(self, metadata: Mapping[str, str]) -> bytes:
+        entries: Entries = read_entries(self._directory / LOG_NAME)
+        template = make_template(self._directory / _STREAMS, entries, self._format, metadata)
+        multiple = BLOCK_BYTES if self._body.size > COPIED_BYTES else 1
+        if is_webm(self._format):
+            return webm.head(template, entries, self._body.size, last_durations(self._format), multiple)
+        tracks = mp4.Mp4Tracks(scales_of(self._format), last_durations(self._format))
+        return mp4.head(template, entries, self._body.size, tracks, multiple)
+
+    def _save_now_and_then(self) -> None:
+        if time.monotonic() - self._saved_at >= _SAVE_SECONDS:
+            self._save()
+
+    def _save(self) -> None:
+        state = {
+            "body": self._body.size,
+            "samples": self._body.entries,
+            "began_us": self._began_us,
+            "join": asdict(self._joiner.state),
+        }
+        write_file(self._directory / _STATE, json.dumps(state, default=str), durable=False)
+        self._saved_at = time.monotonic()
+
+
+def file_metadata(began_us: int | None, title: str | None) -> dict[str, str]:
+    """The metadata of a file: its title, and the start time of its first take (unix, µs)."""
+    metadata = {} if title is None else {"title": title}
+    if began_us is not None:
+        began = datetime.fromtimestamp(began_us // 1_000_000, UTC)
+        metadata["creation_time"] = began.replace(microsecond=began_us % 1_000_000).isoformat()
+    return metadata
+
+
+def put_in_front(head: bytes, body: Path, target: Path) -> None:
+    """Put `head` in front of the content of `body`, and move that to `target`. Raises OSError."""
+    if len(head) % BLOCK_BYTES == 0 and _insert_room(body, len(head)):
+        with body.open("r+b", buffering=0) as file:
+            os.pwrite(file.fileno(), head, 0)
+            os.fsync(file.fileno())
+        body.replace(target)
+    else:
+        with atomic_file(target) as draft, draft.open("xb") as file, body.open("rb") as content:
+            file.write(head)
+            shutil.copyfileobj(content, file, 1 << 20)
+        body.unlink()
+
+
+def _insert_room(body: Path, size: int) -> bool:
+    """Move the content of a file behind `size` bytes of room. False where the file system cannot."""
+    with body.open("r+b", buffering=0) as file:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.fallocate(file.fileno(), _INSERT_RANGE, ctypes.c_long(0), ctypes.c_long(size)) == 0:
+            return True
+        number = ctypes.get_errno()
+        if number in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
+            return False
+        raise OSError(number, os.strerror(number), str(body))
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """A saved state: the sizes of body and log, and where the joiner was."""
+
+    body_size: int = 0
+    entries: int = 0
+    began_us: int | None = None
+    join: JoinState | None = None
+
+
+def _read_state(file: Path) -> _Saved:
+    try:
+        saved = json.loads(file.read_text())
+        join = saved["join"]
+        place = join["take"]
+        if place is not None:
+            place = TakePlace(**place | {"stretch": Fraction(place["stretch"])})
+        joints = tuple(TakeJoint(**joint) for joint in join["joints"])
+        state = JoinState(
+            join["picture_end"], Fraction(join["sound_end"]), join["codec_delay_ms"], joints, place
+        )
+        return _Saved(saved["body"], saved["samples"], saved["began_us"], state)
+    except (OSError, ValueError, TypeError, KeyError):
+        return _Saved()

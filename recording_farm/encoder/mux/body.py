@@ -1,0 +1,102 @@
+"""The body of a file that is being written, with the log of its samples."""
+
+import os
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from recording_farm.encoder.formats import SAMPLE_RATE, Format
+from recording_farm.encoder.mux import mp4, webm
+from recording_farm.encoder.mux.samples import ENTRY, Kind, Sample, append_entries
+
+BODY_NAME: Final = "body"
+LOG_NAME: Final = "samples"
+
+
+def is_webm(fmt: Format) -> bool:
+    """Whether the finished file is WebM; else it is MP4."""
+    return fmt.take_suffix == ".webm"
+
+
+def scales_of(fmt: Format) -> dict[Kind, int]:
+    """Units of time in a second, by kind of track."""
+    if is_webm(fmt):
+        return {Kind.VIDEO: 1000, Kind.AUDIO: 1000}
+    audio = {Kind.AUDIO: SAMPLE_RATE}
+    return audio if fmt.audio_only is not None else {Kind.VIDEO: fmt.timescale} | audio
+
+
+class Body:
+    """Appends samples to a body, in groups: chunks of MP4, clusters of WebM.
+
+    `size` and `entries` are those of the groups that are written.
+    """
+
+    def __init__(self, directory: Path, fmt: Format, size: int = 0, entries: int = 0) -> None:
+        """Continue the files in `directory` behind so much of them; what lies behind it is dropped."""
+        self._is_webm = is_webm(fmt)
+        self._scales = scales_of(fmt)
+        self._pending: list[Sample] = []
+        self.size = size
+        self.entries = entries
+        self._body = _opened_at(directory / BODY_NAME, size)
+        try:
+            self._log = _opened_at(directory / LOG_NAME, entries * ENTRY.itemsize)
+        except BaseException:
+            self._body.close()
+            raise
+
+    def begins_group(self, sample: Sample) -> bool:
+        """Whether a sample is the first of the next group."""
+        if not self._pending:
+            return False
+        first = self._pending[0]
+        since_ms = (
+            1000
+            * (sample.pts * self._scales[first.kind] - first.pts * self._scales[sample.kind])
+            // (self._scales[first.kind] * self._scales[sample.kind])
+        )
+        if not self._is_webm:
+            return since_ms >= mp4.CHUNK_MS
+        is_key = sample.kind is Kind.VIDEO and sample.is_key
+        return since_ms >= webm.MAX_CLUSTER_MS or (is_key and since_ms > 0)
+
+    def add(self, sample: Sample) -> None:
+        """Append a sample to the group."""
+        self._pending.append(sample)
+
+    def flush(self) -> None:
+        """Write the group. Raises OSError."""
+        if not self._pending:
+            return
+        pack = webm.pack if self._is_webm else mp4.pack
+        data, entries = pack(self._pending, self.size)
+        self._pending.clear()
+        self._body.write(data)
+        append_entries(self._log, entries)
+        self.size += len(data)
+        self.entries += len(entries)
+
+    def sync(self) -> None:
+        """Wait until all that is written is on the disk. Raises OSError."""
+        os.fsync(self._body.fileno())
+        os.fsync(self._log.fileno())
+
+    def close(self) -> None:
+        """Close the files. What is not flushed is dropped."""
+        self._body.close()
+        self._log.close()
+
+
+def _opened_at(path: Path, size: int) -> BinaryIO:
+    """A file opened for writing behind its first `size` bytes. Raises OSError when it is shorter."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115 - closed by the body
+    try:
+        if os.fstat(descriptor).st_size < size:
+            raise OSError(f"{path} is shorter than it was")
+        file.truncate(size)
+        file.seek(size)
+    except BaseException:
+        file.close()
+        raise
+    return file
