@@ -31,7 +31,7 @@ FLOORS: Final = {
         "worker",
         "jobs",
         "live webhooks recovery",
-        "recorder telemetry",
+        "recorder telemetry progressive",
         "pages evidence spool queues",
         "recording",
         "storage.check",

@@ -23,6 +23,8 @@ from recording_farm.farm.errors import NotFoundError
 from recording_farm.farm.evidence.directory import evidence_dir
 from recording_farm.farm.jobs.settle import has_running_outputs, settle
 from recording_farm.farm.jobs.transfer_attempt import run_transfer
+from recording_farm.farm.progressive.following import finish_cut
+from recording_farm.farm.progressive.names import cut_name
 from recording_farm.farm.queues.transfers import enqueue_transfer
 from recording_farm.farm.recording.findings import Tally, read_tally
 from recording_farm.farm.recording.model import (
@@ -168,12 +170,14 @@ def _fetch_manifest(recording: Recording, manifest: Path, settings: Settings) ->
 def _cut(recording: Recording, spool: Spool, manifest: Path) -> None:
     """Cut the takes into the files of a recording; the manifest is written last."""
     file = manifest.with_name(recording.output_file_name)
-    target = file.with_name(f".{file.stem}.mp4") if recording.timed_texts else file
-    cut = spool.cut(target, recording.meeting_id)
+    cut = finish_cut(spool, cut_name(recording), recording.meeting_id)
     logger.info("cut %d takes into %s", cut.takes, cut.path.name)
-    media = probe(cut.path)
     if recording.timed_texts:
         make_archive(cut, read_timed_texts(spool.texts), file)
+    elif cut.path != file:
+        assert recording.audio_file is not None
+        export_audio(cut.path, file, recording.audio_file)
+    media = probe(file if cut.path.suffix == file.suffix else cut.path)
     made = [(describe(file, FileKind.VIDEO if recording.video_file else FileKind.AUDIO), media)]
     if recording.video_file and recording.audio_file is not None:
         path = file.with_suffix(recording.audio_file.codec.suffix)
@@ -183,10 +187,10 @@ def _cut(recording: Recording, spool: Spool, manifest: Path) -> None:
         except NothingRecordedError as error:
             # A recording that was killed right after its start may have frames but no audio.
             logger.warning("recording %s has no audio file: %s", recording.id, error)
-    if recording.timed_texts:
-        cut.path.unlink()
     quality = quality_of(cut, spool.journals(), read_tally(spool.directory))
     write_manifest(manifest, recording, made, quality, takes_in(cut))
+    if cut.path != file:
+        cut.path.unlink()
 
 
 def takes_in(file: CutFile) -> list[TakeInFile]:

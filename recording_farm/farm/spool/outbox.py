@@ -83,6 +83,14 @@ class Outbox:
             yield True
 
     @contextmanager
+    def claimed_in_turn(self, what: str) -> Iterator[None]:
+        """The same, but wait until no other process holds it."""
+        self.make()
+        with (self.directory / f".{what}.lock").open("w") as file:
+            flock(file, LOCK_EX)
+            yield
+
+    @contextmanager
     def fetching(self) -> Iterator[None]:
         """Hold the lock for downloading files from the store; waits for other processes."""
         with (self.directory / ".fetch.lock").open("w") as file:

@@ -45,6 +45,12 @@ def recorded_by(spool_directory: Path) -> str | None:
     return None if kept is None else kept.recording.node
 
 
+def saved_record(spool_directory: Path) -> Recording | None:
+    """The record that was saved last in a spool; None without one."""
+    kept = _read(spool_directory / _FILE)
+    return None if kept is None else kept.recording
+
+
 def _read(file: Path) -> _Kept | None:
     try:
         content = json.loads(file.read_text())

@@ -66,7 +66,11 @@ class Spool:
     def takes(self) -> list[TakeMedia]:
         """The takes in order."""
         media = sorted(self.directory.glob(f"take-[0-9]*{self.format.take_suffix}"), key=_number)
-        return [_take(file) for file in media]
+        return [take_of(file) for file in media]
+
+    def media(self, number: int) -> Path:
+        """The file of a take."""
+        return self.directory / f"take-{number:03d}{self.format.take_suffix}"
 
     def journals(self) -> list[Journal]:
         """The journals of the takes, in order; after a crash a take may have none."""
@@ -90,9 +94,8 @@ class Spool:
         """The length of a take, in µs; for a killed take, estimated from the time of its last write."""
         if (length := journal.length_us) is not None:
             return length
-        media = self.directory / f"take-{journal.number:03d}{self.format.take_suffix}"
         try:
-            return max(0, media.stat().st_mtime_ns // 1000 - journal.wall_us)
+            return max(0, self.media(journal.number).stat().st_mtime_ns // 1000 - journal.wall_us)
         except FileNotFoundError:
             return 0
 
@@ -190,7 +193,8 @@ def _number(file: Path) -> int:
     return int(file.name.removeprefix("take-").split(".")[0])
 
 
-def _take(media: Path) -> TakeMedia:
+def take_of(media: Path) -> TakeMedia:
+    """A take by its file, with what its journal tells."""
     journal = read_journal(media.with_suffix(".json"))
     number = _number(media)
     if journal is None:

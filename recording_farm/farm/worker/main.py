@@ -6,6 +6,7 @@ farm worker ── pool of slots     an RQ worker for each slot ── work hors
             ├─ pool "webhooks"   FARM_WEBHOOK_SENDERS RQ workers: `farm.webhooks.sender`
             ├─ cron              enqueues `farm.jobs.retention` and `farm.recovery.local_spool` each minute
             ├─ dispatcher        turns changes of recordings into deliveries: `farm.webhooks.dispatcher`
+            ├─ progressive       cuts recordings while they run: `farm.progressive.node`
             ├─ evidence          uploads evidence of faults to the store: `farm.evidence.uploader`
             ├─ node              sends this node's heartbeat, watches others': `farm.worker.heartbeat`
             └─ node server       answers at FARM_NODE_PORT, if that is set: `farm.worker.node_server`
@@ -43,6 +44,7 @@ from recording_farm.farm.host.programs import require_programs
 from recording_farm.farm.host.startup import require_free_port, require_writable_directory
 from recording_farm.farm.jobs.entry import delete_expired, resume_unqueued
 from recording_farm.farm.nodes.registry import Nodes
+from recording_farm.farm.progressive.node import run_progressive
 from recording_farm.farm.queues.recordings import base_queues, continuations_queue, node_recordings_queue
 from recording_farm.farm.queues.transfers import transfers_queue, uploads_queue
 from recording_farm.farm.queues.webhooks import enqueue_sending, webhooks_queue
@@ -169,6 +171,7 @@ def run_worker(settings: Settings) -> None:
                 may_stop_early=True,
             ),
             Part(partial(_start, settings, "evidence", run_evidence_uploader), may_stop_early=True),
+            Part(partial(_start, settings, "progressive", run_progressive), may_stop_early=True),
         ]
         if settings.node_port is not None:
             others.append(Part(partial(_start, settings, "node server", run_node_server)))

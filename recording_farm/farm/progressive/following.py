@@ -1,0 +1,256 @@
+"""Cuts the takes of a recording while they are recorded, some seconds behind the recorder.
+
+The process of the node does so (`farm.progressive.node`). The job that finishes the recording tells it that
+the last take has ended, and waits for the file. If that process died, the job continues the cut itself.
+"""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import av
+from av.container import InputContainer
+
+from recording_farm.browser_bot.stage.compositor import CHUNK_SECONDS
+from recording_farm.encoder.atomic_file import write_file
+from recording_farm.encoder.cut.growing_cut import CutFile, GrowingCut
+from recording_farm.encoder.cut.joiner import TakeJoint, TakeMedia
+from recording_farm.encoder.errors import CutError, MediaError, NothingRecordedError
+from recording_farm.encoder.journal import read_journal
+from recording_farm.encoder.media.growing_file import LOOK_SECONDS, GrowingFile
+from recording_farm.encoder.media.partial_file import open_take
+from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.spool.spool import Spool, take_of
+
+logger = logging.getLogger(__name__)
+
+SETTLE_US: Final = round((CHUNK_SECONDS + 3) * 1_000_000)
+"""How much later all is known of a frame: its lag comes with a piece of the compositor's trace."""
+
+AUDIO_SETTLE_US: Final = 2_000_000
+"""The same for audio alone, which has no lag; a take may still be discarded as it begins."""
+
+CLAIM: Final = "cut"
+"""The lock of an outbox that the process holds which cuts."""
+
+_DIRECTORY: Final = ".cut"
+_RESULT: Final = ".cut.json"
+_ENDED: Final = ".takes-ended"
+_OPTIONS: Final = {"analyzeduration": "0"}
+"""The header of a take describes all of its streams; nothing has to be read ahead."""
+
+
+class StoppedError(MediaError):
+    """This process is to stop; another one continues the cut."""
+
+
+class Following:
+    """The growing cut of one recording's takes into the file `name` of its outbox."""
+
+    def __init__(self, spool: Spool, name: str, title: str, is_stopping: Callable[[], bool]) -> None:
+        """Continue what is there. Only the process that holds the claim `cut` may. Raises OSError."""
+        self._spool = spool
+        self._outbox = Outbox.of(spool)
+        self._target = self._outbox.directory / name
+        self._title = title
+        self._is_stopping = is_stopping
+        self.settle_us = SETTLE_US if spool.format.audio_only is None else AUDIO_SETTLE_US
+        self._cut = GrowingCut(self._outbox.directory / _DIRECTORY, spool.format)
+
+    @property
+    def body_size(self) -> int:
+        """Bytes of the file's body that will not change any more."""
+        return self._cut.body_size
+
+    def run(self) -> CutFile:
+        """Follow the takes until they have ended, then finish the file.
+
+        Raises StoppedError, NothingRecordedError when there is nothing in it, CutError when the disk fails.
+        """
+        try:
+            try:
+                self._follow()
+                result = self._cut.finish(self._target, self._title)
+            finally:
+                self._cut.close()
+        except (av.FFmpegError, OSError) as error:
+            raise CutError(f"{self._target.name} could not be made: {error}") from error
+        _save_result(self._outbox, result)
+        shutil.rmtree(self._outbox.directory / _DIRECTORY, ignore_errors=True)
+        return result
+
+    def _follow(self) -> None:
+        number = self._cut.take or 0
+        while (take := self._next(number)) is not None:
+            assert take.number is not None
+            try:
+                with self._opened(take) as source:
+                    follower = _TakeFollower(self, take)
+                    self._cut.add(take, source, follower.look)
+            except av.FFmpegError as error:
+                logger.warning("take %s is broken and is left out: %s", take.path.name, error.strerror)
+            except _DiscardedError:
+                logger.info("take %d was discarded", take.number)
+                continue
+            number = take.number + 1
+
+    def _next(self, number: int) -> TakeMedia | None:
+        """The take `number` or the next one there is, once it has begun; None when the takes have ended."""
+        while True:
+            over = self.is_over()
+            for found in self._numbers_from(number):
+                take = take_of(self._spool.media(found))
+                # Its journal is written as it begins.
+                if over or take.began_us is not None:
+                    return take
+            if over:
+                return None
+            self.wait()
+
+    def _numbers_from(self, number: int) -> list[int]:
+        """The numbers of the takes from `number` on; an empty file waits for its beginning."""
+        return [
+            each
+            for each in sorted(self._spool.numbers())
+            if each >= number and _size(self._spool.media(each))
+        ]
+
+    @contextmanager
+    def _opened(self, take: TakeMedia) -> Iterator[InputContainer]:
+        if self.has_ended(take):
+            with open_take(take.path) as source:
+                yield source
+            return
+        file = GrowingFile(take.path, lambda: self._is_stopping() or self.has_ended(take))
+        container = "mp4" if take.path.suffix in {".mp4", ".m4a"} else "matroska"
+        try:
+            with av.open(file, "r", format=container, options=_OPTIONS, metadata_errors="replace") as source:
+                yield source
+        finally:
+            file.close()
+
+    def has_ended(self, take: TakeMedia) -> bool:
+        """Whether nothing will be added to a take: the next one has begun, or all have ended."""
+        assert take.number is not None
+        return self.is_over() or bool(self._numbers_from(take.number + 1))
+
+    def is_over(self) -> bool:
+        """Whether the recording has no more takes."""
+        return (self._outbox.directory / _ENDED).exists()
+
+    def wait(self) -> None:
+        """Wait for what comes next. Raises StoppedError when this process is to stop."""
+        if self._is_stopping():
+            raise StoppedError("another process continues the cut")
+        # No event tells of it that would not cost more than these looks.
+        time.sleep(LOOK_SECONDS)
+
+
+class _DiscardedError(MediaError):
+    """The recorder has discarded a take: it began at a bad moment, and another one took its place."""
+
+
+class _TakeFollower:
+    """What is known of a take while it is recorded."""
+
+    def __init__(self, following: Following, take: TakeMedia) -> None:
+        self._following = following
+        self._take = take
+        self._inode = take.path.stat().st_ino
+        self._settled_us = -1
+        self._checked = 0.0
+        self._is_kept = False
+
+    def look(self, time_us: int) -> TakeMedia:
+        """See `Look`. Raises StoppedError, _DiscardedError."""
+        while not (0 <= time_us <= self._settled_us or self._recheck(time_us)):
+            self._following.wait()
+        return self._take
+
+    def _recheck(self, time_us: int) -> bool:
+        """Read the take's journal again; whether all is known up to a time."""
+        if not self._is_kept:
+            self._refuse_discarded()
+        is_over = self._following.is_over()
+        self._take = take_of(self._take.path)
+        journal = read_journal(self._take.path.with_suffix(".json"))
+        if journal is not None:
+            settle_us = self._following.settle_us
+            self._settled_us = journal.time_of(time.monotonic_ns() // 1000) - settle_us
+            self._is_kept = self._is_kept or self._settled_us > journal.time_of(journal.monotonic_us)
+        if is_over or 0 <= time_us <= self._settled_us:
+            return True
+        # Takes of another machine, or of a process that was killed.
+        age_us = (time.time_ns() - self._take.path.stat().st_mtime_ns) // 1000
+        return age_us > self._following.settle_us and self._following.has_ended(self._take)
+
+    def _refuse_discarded(self) -> None:
+        try:
+            if self._take.path.stat().st_ino == self._inode:
+                return
+        except FileNotFoundError:
+            pass
+        raise _DiscardedError
+
+
+def finish_cut(spool: Spool, name: str, title: str) -> CutFile:
+    """The file `name` of all takes of a recording that has ended, in its outbox.
+
+    Tells the process that follows the takes that there will be no more, and waits for it. If there is none,
+    the cut is continued here. Raises NothingRecordedError when there is nothing in it, CutError when the disk
+    fails.
+    """
+    outbox = Outbox.of(spool)
+    outbox.make()
+    (outbox.directory / _ENDED).touch()
+    with outbox.claimed_in_turn(CLAIM):
+        if (found := _finished(spool)) is not None:
+            return found
+        growing = outbox.directory / _DIRECTORY
+        was_growing = growing.exists()
+        try:
+            return Following(spool, name, title, lambda: False).run()
+        except NothingRecordedError:
+            raise
+        except CutError as error:
+            if not was_growing:
+                raise
+            # Whatever is wrong with what was cut so far: the takes are still there.
+            logger.warning("cutting %s again from its beginning: %s", name, error)
+            shutil.rmtree(growing, ignore_errors=True)
+            return Following(spool, name, title, lambda: False).run()
+
+
+def is_being_finished(spool: Spool) -> bool:
+    """Whether the takes of a recording have ended."""
+    return (Outbox.of(spool).directory / _ENDED).exists()
+
+
+def _finished(spool: Spool) -> CutFile | None:
+    """The finished file, if it is there."""
+    outbox = Outbox.of(spool)
+    try:
+        fields = json.loads((outbox.directory / _RESULT).read_text())
+        joints = tuple(TakeJoint(**joint) for joint in fields["joints"])
+        file = CutFile(**fields | {"path": outbox.directory / fields["path"], "joints": joints})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return file if file.path.exists() else None
+
+
+def _save_result(outbox: Outbox, result: CutFile) -> None:
+    fields = asdict(result) | {"path": result.path.name}
+    write_file(outbox.directory / _RESULT, json.dumps(fields))
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,19 @@
+"""The names of files in an outbox, besides the finished ones."""
+
+from pathlib import Path
+
+from recording_farm.encoder.cut.audio_cut import AS_TAKEN
+from recording_farm.farm.recording.model import Recording
+
+
+def cut_name(recording: Recording) -> str:
+    """The name of the file that the takes are cut into.
+
+    It is the finished file, unless that is made of it: an archive, or audio in another encoding.
+    """
+    file = Path(recording.output_file_name)
+    if recording.timed_texts:
+        return f".{file.stem}.mp4"
+    if recording.video_file or recording.audio_file in {None, AS_TAKEN}:
+        return file.name
+    return f".{file.stem}.m4a"
