@@ -31,7 +31,8 @@ FLOORS: Final = {
         "worker",
         "jobs",
         "live webhooks recovery",
-        "recorder telemetry progressive",
+        "progressive",
+        "recorder telemetry",
         "pages evidence spool queues",
         "recording",
         "storage.check",
@@ -63,7 +64,7 @@ FLOORS: Final = {
         "http_errors static_files",
     ),
     "browser_bot": ("page", "stage", "network", "errors waiting", "redaction"),
-    "encoder": ("cut live", "takes media", "journal", "formats errors atomic_file"),
+    "encoder": ("cut live", "takes mux media", "journal", "formats errors atomic_file"),
 }
 """The floors of each package, from the top: what is on one may import from those below it alone."""
 

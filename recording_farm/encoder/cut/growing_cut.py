@@ -151,8 +151,10 @@ class GrowingCut:
 
     def close(self) -> None:
         """Stop here; another process may continue."""
-        self._save()
-        self._body.close()
+        try:
+            self._save()
+        finally:
+            self._body.close()
 
     def _note_begin(self, take: TakeMedia, source: InputContainer) -> None:
         streams = self._directory / _STREAMS

@@ -354,7 +354,7 @@ def sound_delay(source: InputContainer) -> int:
     """
     muxer = re.match(r"Lavf(\d+)\.", source.metadata.get("ENCODER", source.metadata.get("encoder", "")))
     opus = any(stream.codec_context.name == "opus" for stream in source.streams.audio)
-    webm = "webm" in source.format.name
+    webm = "matroska" in source.format.name  # libav has one demuxer for both
     return OPUS_DELAY_US if opus and webm and muxer and int(muxer[1]) < 61 else 0
 
 
