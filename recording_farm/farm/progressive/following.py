@@ -21,10 +21,11 @@ from recording_farm.browser_bot.stage.compositor import CHUNK_SECONDS
 from recording_farm.encoder.atomic_file import write_file
 from recording_farm.encoder.cut.growing_cut import CutFile, GrowingCut
 from recording_farm.encoder.cut.joiner import TakeJoint, TakeMedia
-from recording_farm.encoder.errors import CutError, MediaError, NothingRecordedError
+from recording_farm.encoder.errors import CutError, NothingRecordedError
 from recording_farm.encoder.journal import read_journal
 from recording_farm.encoder.media.growing_file import LOOK_SECONDS, GrowingFile
 from recording_farm.encoder.media.partial_file import open_take
+from recording_farm.farm.errors import FarmError
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool, take_of
 
@@ -46,7 +47,7 @@ _OPTIONS: Final = {"analyzeduration": "0"}
 """The header of a take describes all of its streams; nothing has to be read ahead."""
 
 
-class StoppedError(MediaError):
+class StoppedError(FarmError):
     """This process is to stop; another one continues the cut."""
 
 
@@ -152,7 +153,7 @@ class Following:
         time.sleep(LOOK_SECONDS)
 
 
-class _DiscardedError(MediaError):
+class _DiscardedError(FarmError):
     """The recorder has discarded a take: it began at a bad moment, and another one took its place."""
 
 
