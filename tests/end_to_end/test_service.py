@@ -140,7 +140,7 @@ def test_shutdown_should_keep_what_runs(pages: str, tmp_path: Path) -> None:
     assert wait_until_none() == []
     with running_farm(tmp_path / "data") as farm:
         recording = farm.wait_for(started["id"], "UPLOADED")
-        assert recording["stop_reason"]["reason"] == "INTERNAL_ERROR"
+        assert recording["stop_reason"]["reason"] == "NODE_SHUT_DOWN"
         assert recording["error"]["code"] == "node_shut_down"
         assert recording["file_size"] > 0
 

@@ -64,7 +64,10 @@ Look = Callable[[int], TakeMedia]
 
 @dataclass(frozen=True)
 class CutFile:
-    """A finished file with its frames, lost frames, and frames that came too close together."""
+    """A finished file with its frames, lost frames, and frames that came too close together.
+
+    `body_bytes` of it are behind its head.
+    """
 
     path: Path
     duration_us: int
@@ -73,6 +76,7 @@ class CutFile:
     crowded: int
     takes: int
     joints: tuple[TakeJoint, ...] = ()
+    body_bytes: int = 0
 
 
 class GrowingCut:
@@ -97,6 +101,11 @@ class GrowingCut:
         )
         self._began_us = saved.began_us
         self._saved_at = time.monotonic()
+
+    @property
+    def body(self) -> Path:
+        """The file of the body."""
+        return self._directory / BODY_NAME
 
     @property
     def body_size(self) -> int:
@@ -146,7 +155,7 @@ class GrowingCut:
         put_in_front(head, self._directory / BODY_NAME, target)
         return CutFile(
             *(target, joined.duration_us, joined.frames, joined.lost, joined.crowded),
-            *(len(joined.joints), joined.joints),
+            *(len(joined.joints), joined.joints, self._body.size),
         )
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ It resumes the last attempt. Its result is written to the record, and a failure 
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -16,6 +17,11 @@ from recording_farm.farm.credentials.farm_secret import load_secret_key
 from recording_farm.farm.credentials.sealing import Sealer
 from recording_farm.farm.errors import SettingsError
 from recording_farm.farm.jobs.time_limit import TimeLimitError
+from recording_farm.farm.progressive.following import cut_result
+from recording_farm.farm.progressive.names import is_main_file
+from recording_farm.farm.progressive.places import Place, place_at_customer, place_in_store
+from recording_farm.farm.progressive.sending import finish_ahead
+from recording_farm.farm.progressive.sent_parts import forget_ahead, read_ahead
 from recording_farm.farm.queues.transfers import MIN_TRANSFER_RATE, enqueue_transfer
 from recording_farm.farm.recording.files import is_in_store
 from recording_farm.farm.recording.model import FinishedFile, Recording
@@ -48,6 +54,14 @@ logger = logging.getLogger(__name__)
 
 Put = Callable[[Path, FinishedFile, Checkpoint], StoredObject]
 """Uploads one file to a transfer's target."""
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How files go to a target: as a whole, and the main file in parts if it takes parts."""
+
+    put: Put
+    place: Place | None
 
 
 def run_transfer(recording_id: UUID, target: str, settings: Settings, client: redis.Redis) -> None:
@@ -108,14 +122,16 @@ def _upload(
     try:
         store = open_store(settings)
         if target == STORE:
-            return _put_all(recording, target, outbox, store, _into_store(recording, store))
+            place = place_in_store(store, recording, settings)
+            return _put_all(recording, target, outbox, store, _Way(_into_store(recording, store), place))
         customers = _target_of(recording, target, settings, client)
         host_keys = HostKeys(client)
         host_key = None
         if isinstance(customers, SftpTarget):
             host_key = host_keys.known(recording.organization_id, customers)
         backend = open_backend(customers, settings.address_rule, host_key=host_key)
-        placed = _put_all(recording, target, outbox, store, _into(backend, customers, recording))
+        way = _Way(_into(backend, customers, recording), place_at_customer(backend, customers, recording))
+        placed = _put_all(recording, target, outbox, store, way)
         if isinstance(customers, SftpTarget) and backend.host_key is not None:
             host_keys.keep(recording.organization_id, customers, backend.host_key)
         return placed
@@ -125,16 +141,16 @@ def _upload(
         raise StorageError("failed", f"the node's disk failed: {error.strerror}") from error
 
 
-def _put_all(recording: Recording, target: str, outbox: Outbox, store: Store, put: Put) -> StoredObject:
+def _put_all(recording: Recording, target: str, outbox: Outbox, store: Store, way: _Way) -> StoredObject:
     """Upload each file in turn, the manifest last: a stored manifest means that all files are stored."""
-    placed = [_put_one(recording, file, target, outbox, store, put) for file in recording.files]
+    placed = [_put_one(recording, file, target, outbox, store, way) for file in recording.files]
     # A later upload to the same target starts over.
     outbox.forget_arrivals(target)
     return placed[0]
 
 
 def _put_one(
-    recording: Recording, file: FinishedFile, target: str, outbox: Outbox, store: Store, put: Put
+    recording: Recording, file: FinishedFile, target: str, outbox: Outbox, store: Store, way: _Way
 ) -> StoredObject:
     before = outbox.arrival(target, file)
     if before is not None:
@@ -143,9 +159,24 @@ def _put_one(
     # Redis may have lost its last writes, after which the file was stored and removed here.
     if not source.exists() and (target == STORE or is_in_store(recording)):
         _fetch(recording, file, outbox, store)
-    placed = put(source, file, outbox.checkpoint(target, file))
+    placed = _finish_parts(recording, file, target, outbox, way.place)
+    if placed is None:
+        placed = way.put(source, file, outbox.checkpoint(target, file))
     outbox.note_arrival(target, file, placed)
+    forget_ahead(outbox, target)
     return placed
+
+
+def _finish_parts(
+    recording: Recording, file: FinishedFile, target: str, outbox: Outbox, place: Place | None
+) -> StoredObject | None:
+    """Finish the upload that began while the file was made; None if there is none."""
+    if file.name != recording.output_file_name or read_ahead(outbox, target) is None:
+        return None
+    cut = cut_result(outbox)
+    if cut is None or not is_main_file(recording):
+        return None
+    return finish_ahead(outbox, target, place, outbox.path_of(file), cut.body_bytes)
 
 
 def _fetch(recording: Recording, file: FinishedFile, outbox: Outbox, store: Store) -> None:

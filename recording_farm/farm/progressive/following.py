@@ -7,6 +7,7 @@ the last take has ended, and waits for the file. If that process died, the job c
 import json
 import logging
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from recording_farm.encoder.media.partial_file import open_take
 from recording_farm.farm.errors import FarmError
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool, take_of
+from recording_farm.farm.storage.backends.disk import read_at
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,8 @@ class Following:
         self._target = self._outbox.directory / name
         self._title = title
         self._is_stopping = is_stopping
+        self._reading = threading.Lock()
+        self._is_finishing = False
         self.settle_us = SETTLE_US if spool.format.audio_only is None else AUDIO_SETTLE_US
         self._cut = GrowingCut(self._outbox.directory / _DIRECTORY, spool.format)
 
@@ -68,6 +72,17 @@ class Following:
     def body_size(self) -> int:
         """Bytes of the file's body that will not change any more."""
         return self._cut.body_size
+
+    def read_body(self, offset: int, size: int) -> bytes | None:
+        """So many bytes of the body; None while it has not got them, and once the file is being finished.
+
+        Raises OSError.
+        """
+        with self._reading:
+            if self._is_finishing or self._cut.body_size < offset + size:
+                return None
+            with self._cut.body.open("rb", buffering=0) as file:
+                return read_at(file, offset, size)
 
     def run(self) -> CutFile:
         """Follow the takes until they have ended, then finish the file.
@@ -77,6 +92,9 @@ class Following:
         try:
             try:
                 self._follow()
+                with self._reading:
+                    # From now on the body does not begin at the beginning of its file.
+                    self._is_finishing = True
                 result = self._cut.finish(self._target, self._title)
             finally:
                 self._cut.close()
@@ -197,7 +215,7 @@ class _TakeFollower:
                 return
         except FileNotFoundError:
             pass
-        raise _DiscardedError
+        raise _DiscardedError(f"{self._take.path.name} was discarded")
 
 
 def finish_cut(spool: Spool, name: str, title: str) -> CutFile:
@@ -211,7 +229,7 @@ def finish_cut(spool: Spool, name: str, title: str) -> CutFile:
     outbox.make()
     (outbox.directory / _ENDED).touch()
     with outbox.claimed_in_turn(CLAIM):
-        if (found := _finished(spool)) is not None:
+        if (found := cut_result(outbox)) is not None:
             return found
         growing = outbox.directory / _DIRECTORY
         was_growing = growing.exists()
@@ -233,9 +251,8 @@ def is_being_finished(spool: Spool) -> bool:
     return (Outbox.of(spool).directory / _ENDED).exists()
 
 
-def _finished(spool: Spool) -> CutFile | None:
-    """The finished file, if it is there."""
-    outbox = Outbox.of(spool)
+def cut_result(outbox: Outbox) -> CutFile | None:
+    """The finished file of the takes, if it is there."""
     try:
         fields = json.loads((outbox.directory / _RESULT).read_text())
         joints = tuple(TakeJoint(**joint) for joint in fields["joints"])

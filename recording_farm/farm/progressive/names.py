@@ -17,3 +17,8 @@ def cut_name(recording: Recording) -> str:
     if recording.video_file or recording.audio_file in {None, AS_TAKEN}:
         return file.name
     return f".{file.stem}.m4a"
+
+
+def is_main_file(recording: Recording) -> bool:
+    """Whether what the takes are cut into is the finished file, and not something it is made of."""
+    return cut_name(recording) == recording.output_file_name

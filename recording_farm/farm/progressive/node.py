@@ -1,4 +1,4 @@
-"""The process of each node that follows its recordings: it cuts them while they are recorded.
+"""The process of each node that follows its recordings: it cuts and uploads them while they are recorded.
 
 It reads the spool and needs no queue. When it dies, it is started again and continues; when it is away, the
 jobs that finish recordings do its work.
@@ -11,13 +11,19 @@ from typing import Final
 
 from recording_farm.encoder.errors import MediaError, NothingRecordedError
 from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.errors import SettingsError
 from recording_farm.farm.host.processes import stop_event
 from recording_farm.farm.progressive.following import CLAIM, Following, StoppedError, is_being_finished
-from recording_farm.farm.progressive.names import cut_name
+from recording_farm.farm.progressive.names import cut_name, is_main_file
+from recording_farm.farm.progressive.places import place_of
+from recording_farm.farm.progressive.sending import Sender
+from recording_farm.farm.progressive.sent_parts import part_bytes_of
 from recording_farm.farm.recording.formats import format_of
+from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.record_copy import saved_record
 from recording_farm.farm.spool.spool import Spool, spools
+from recording_farm.farm.storage.backend import StorageError
 from recording_farm.farm.telemetry.logs import about
 
 logger = logging.getLogger(__name__)
@@ -41,7 +47,7 @@ def run_progressive(settings: Settings) -> None:
         for name in followers.keys() - present.keys():
             del followers[name]
         for name, directory in present.items():
-            follower = followers.setdefault(name, _Follower(directory, stopping))
+            follower = followers.setdefault(name, _Follower(directory, settings, stopping))
             follower.run_if_due()
     for follower in followers.values():
         follower.join()
@@ -50,8 +56,9 @@ def run_progressive(settings: Settings) -> None:
 class _Follower:
     """Follows one recording in a thread, and again after a failure."""
 
-    def __init__(self, directory: Path, stopping: threading.Event) -> None:
+    def __init__(self, directory: Path, settings: Settings, stopping: threading.Event) -> None:
         self._directory = directory
+        self._settings = settings
         self._stopping = stopping
         self._thread: threading.Thread | None = None
         self._looks_until_due = 0
@@ -80,13 +87,41 @@ class _Follower:
                 logger.warning("recording %s is not cut while it runs: %s", self._directory.name, error)
 
     def _follow(self) -> None:
-        recording = saved_record(self._directory)
-        if recording is None:
+        saved = saved_record(self._directory)
+        if saved is None:
             return
+        recording, sealed = saved
         spool = Spool(self._directory, format_of(recording))
         if is_being_finished(spool) or not spool.numbers():
             return
-        with Outbox.of(spool).claimed(CLAIM) as mine:
-            if mine:
-                name = cut_name(recording)
-                Following(spool, name, recording.meeting_id, self._stopping.is_set).run()
+        outbox = Outbox.of(spool)
+        with outbox.claimed(CLAIM) as mine:
+            if not mine:
+                return
+            name = cut_name(recording)
+            following = Following(spool, name, recording.meeting_id, self._stopping.is_set)
+            senders = self._senders(recording, sealed, outbox, following) if is_main_file(recording) else []
+            try:
+                for sender in senders:
+                    sender.start()
+                following.run()
+            finally:
+                for sender in senders:
+                    sender.stop()
+
+    def _senders(
+        self, recording: Recording, sealed: dict[str, str], outbox: Outbox, following: Following
+    ) -> list[Sender]:
+        """A sender for each place that takes parts."""
+        senders = []
+        for transfer in recording.transfers:
+            try:
+                place = place_of(recording, transfer.target, sealed.get(transfer.target), self._settings)
+            except (StorageError, SettingsError) as error:
+                # The transfer at the end reports it.
+                logger.warning("%s takes no parts: %s", transfer.target, error.message)
+                continue
+            if place is not None:
+                part_bytes = part_bytes_of(recording, format_of(recording).max_bitrate, place.rules)
+                senders.append(Sender(outbox, transfer.target, place, part_bytes, following.read_body))
+        return senders

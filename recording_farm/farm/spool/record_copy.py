@@ -45,10 +45,9 @@ def recorded_by(spool_directory: Path) -> str | None:
     return None if kept is None else kept.recording.node
 
 
-def saved_record(spool_directory: Path) -> Recording | None:
-    """The record that was saved last in a spool; None without one."""
-    kept = _read(spool_directory / _FILE)
-    return None if kept is None else kept.recording
+def saved_record(spool_directory: Path) -> tuple[Recording, dict[str, str]] | None:
+    """The record that was saved last in a spool, and its targets, sealed; None without one."""
+    return _read(spool_directory / _FILE)
 
 
 def _read(file: Path) -> _Kept | None:

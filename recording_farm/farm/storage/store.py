@@ -83,6 +83,10 @@ class Store:
         """Delete a file; a missing file is no error."""
         self._backend.delete(self._key(recording_id, name))
 
+    def takes_links_from(self, directory: Path) -> bool:
+        """Whether files of a directory arrive by a hard link, in no time."""
+        return isinstance(self._backend, DirectoryBackend) and self._backend.takes_links_from(directory)
+
     @property
     def part_rules(self) -> PartRules:
         """See `PartsBackend`."""

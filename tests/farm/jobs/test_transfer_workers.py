@@ -1,10 +1,9 @@
 """Transfers by a real worker: killed, hanging, and several at once."""
 
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +98,9 @@ def test_killed_upload_should_go_on_where_it_was(
             else:
                 tree = [*psutil.Process(worker.pid).children(recursive=True), psutil.Process(worker.pid)]
                 for process in tree:
-                    process.send_signal(signal.SIGKILL)
+                    # They also end with their parents.
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
                 psutil.wait_procs(tree, timeout=10)
             if victim != "farm":
                 after = node.wait_for(recording, Status.UPLOADED)

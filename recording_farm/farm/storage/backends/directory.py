@@ -61,6 +61,11 @@ class DirectoryBackend:
         checkpoint.clear()
         return StoredObject(target.as_uri(), size)
 
+    def takes_links_from(self, directory: Path) -> bool:
+        """Whether `upload` hard-links files of a directory: it is on the same file system."""
+        root = next((each for each in (self._root, *self._root.parents) if each.exists()), None)
+        return root is not None and root.stat().st_dev == directory.stat().st_dev
+
     def fetch(self, key: str, target: Path) -> None:
         """See `StoreBackend`. `target` may be a hard link to the stored file and must not be modified."""
         with closing(self._found(key)) as file, disk_faults(target.parent):

@@ -28,6 +28,10 @@ class EncryptedDirectoryBackend(DirectoryBackend):
         super().__init__(root)
         self._secret = secret
 
+    def takes_links_from(self, directory: Path) -> bool:  # noqa: ARG002 - it writes other bytes
+        """See `DirectoryBackend`: never."""
+        return False
+
     def _put(self, source: Path, target: Path, key: str) -> None:
         with atomic_file(target) as draft:
             digest = encrypt(source, draft, self._secret, key)

@@ -1,0 +1,83 @@
+"""The places that a recording's main file goes to in parts: the store, and customers' storages."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.credentials.farm_secret import load_secret_key
+from recording_farm.farm.credentials.sealing import Sealer
+from recording_farm.farm.recording.model import Recording
+from recording_farm.farm.recording.targets import key_at, open_target
+from recording_farm.farm.recording.transfers import STORE
+from recording_farm.farm.storage.backend import Part, StorageError, StoredObject
+from recording_farm.farm.storage.content_types import content_type
+from recording_farm.farm.storage.customer import CustomerStorage, open_backend
+from recording_farm.farm.storage.parts import NO_PARTS, Data, PartRules, SentPart
+from recording_farm.farm.storage.store import Store, open_store
+from recording_farm.farm.storage.targets import SftpTarget, Target
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one file goes in parts. The functions are those of `PartsBackend`, and raise StorageError."""
+
+    rules: PartRules
+    begin: Callable[[], dict[str, Any]]
+    send: Callable[[dict[str, Any], Part, Data], dict[str, Any]]
+    finish: Callable[[dict[str, Any], Sequence[SentPart]], StoredObject]
+    abort: Callable[[dict[str, Any]], None]
+
+
+def place_of(recording: Recording, target: str, sealed: str | None, settings: Settings) -> Place | None:
+    """The place of a recording's main file in a target, whose keys are `sealed`.
+
+    None if the file goes there as a whole, at the end: the target takes no parts, or needs none. Raises
+    StorageError, SettingsError.
+    """
+    if target == STORE:
+        return place_in_store(open_store(settings), recording, settings)
+    if sealed is None:
+        return None
+    customers = open_target(Sealer(load_secret_key(settings)), recording.id, target, sealed)
+    if isinstance(customers, SftpTarget):
+        return None
+    return place_at_customer(open_backend(customers, settings.address_rule), customers, recording)
+
+
+def place_in_store(store: Store, recording: Recording, settings: Settings) -> Place | None:
+    """The place of a recording's main file in the store; see `place_of`."""
+    if store.takes_links_from(settings.spool_dir):
+        return None
+    try:
+        rules = store.part_rules
+    except StorageError as error:
+        if error.reason == NO_PARTS:
+            return None
+        raise
+    where = recording.id, recording.output_file_name
+    return Place(
+        rules,
+        partial(store.begin_parts, *where),
+        partial(store.send_part, *where),
+        partial(store.finish_parts, *where),
+        partial(store.abort_parts, *where),
+    )
+
+
+def place_at_customer(storage: CustomerStorage, target: Target, recording: Recording) -> Place | None:
+    """The place of a recording's main file in a customer's storage; see `place_of`."""
+    rules = storage.part_rules
+    # Parts of one size would need a head of one size.
+    if rules is None or rules.same_size:
+        return None
+    name = recording.output_file_name
+    key = key_at(target, recording, name)
+    return Place(
+        rules,
+        partial(storage.begin_parts, key, content_type(name)),
+        partial(storage.send_part, key),
+        partial(storage.finish_parts, key),
+        partial(storage.abort_parts, key),
+    )

@@ -1,0 +1,157 @@
+"""Sends the parts of a recording's main file to one place while the file grows, and the rest at the end.
+
+Each place has its own pace: one that is slow or fails holds back neither the recording nor the others. What
+has not arrived when the recording ends is sent by the transfer, from the finished file.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from recording_farm.farm.progressive.places import Place
+from recording_farm.farm.progressive.sent_parts import (
+    FIRST_BYTES,
+    Ahead,
+    forget_ahead,
+    read_ahead,
+    save_ahead,
+)
+from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.storage.backend import Part, StorageError, StoredObject
+from recording_farm.farm.storage.backends.disk import read_at
+from recording_farm.farm.storage.parts import NO_PARTS, UPLOAD_GONE, SentPart
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 0.5
+_LEAST_WAIT: Final = 2.0
+_MOST_WAIT: Final = 300.0
+"""Seconds after a failure; each one doubles them."""
+
+Read = Callable[[int, int], bytes | None]
+"""So many bytes of the body from an offset; None if the body has not got them yet."""
+
+
+def claim_of(target: str) -> str:
+    """The lock of the outbox that is held while parts are sent to a target."""
+    return f"ahead-{target}"
+
+
+class Sender(threading.Thread):
+    """Sends parts to one place until it is told to stop."""
+
+    def __init__(self, outbox: Outbox, target: str, place: Place, part_bytes: int, read: Read) -> None:
+        """Continue what an earlier process has sent."""
+        super().__init__(name=f"{target} of {outbox.directory.parent.name}", daemon=True)
+        self._outbox = outbox
+        self._target = target
+        self._place = place
+        self._part_bytes = part_bytes
+        self._read = read
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Send no further part."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """See the class."""
+        with self._outbox.claimed(claim_of(self._target)) as mine:
+            if mine:
+                self._send_all()
+
+    def _send_all(self) -> None:
+        wait = 0.0
+        while not self._stopping.wait(max(wait, LOOK_SECONDS)):
+            try:
+                while not self._stopping.is_set() and self._send_next():
+                    wait = 0.0
+            except StorageError as error:
+                level = logging.DEBUG if wait or error.reason == NO_PARTS else logging.WARNING
+                logger.log(level, "%s takes no parts now: %s", self._target, error.message)
+                wait = min(max(_LEAST_WAIT, 2 * wait), _MOST_WAIT)
+                if error.reason in {NO_PARTS, UPLOAD_GONE}:
+                    forget_ahead(self._outbox, self._target)
+                if error.reason == NO_PARTS:
+                    return
+            except OSError as error:
+                logger.warning("parts for %s cannot be read: %s", self._target, error)
+                return
+
+    def _send_next(self) -> bool:
+        """Send the next part; false if there is not enough for one."""
+        ahead = read_ahead(self._outbox, self._target)
+        part = (ahead or Ahead({}, self._part_bytes)).next_part
+        data = self._read(FIRST_BYTES + part.offset, part.size)
+        if data is None:
+            return False
+        if ahead is None:
+            ahead = Ahead(self._place.begin(), self._part_bytes)
+            # Before the first part: an upload that nobody knows would stay for ever.
+            save_ahead(self._outbox, self._target, ahead)
+        receipt = self._place.send(ahead.begun, part, data)
+        save_ahead(self._outbox, self._target, replace(ahead, parts=(*ahead.parts, SentPart(part, receipt))))
+        return True
+
+
+def finish_ahead(
+    outbox: Outbox, target: str, place: Place | None, file: Path, body_bytes: int
+) -> StoredObject | None:
+    """Send what is missing of a finished file, whose body has `body_bytes`, and finish its upload.
+
+    None if it was not begun, or is gone: the file is to be sent as a whole. Raises StorageError, OSError.
+    """
+    # A part may be on its way.
+    with outbox.claimed_in_turn(claim_of(target)):
+        ahead = read_ahead(outbox, target)
+        if ahead is None or place is None:
+            return None
+        if ahead.body_bytes + FIRST_BYTES > body_bytes:
+            # The cut began again and became another file.
+            place.abort(ahead.begun)
+            forget_ahead(outbox, target)
+            return None
+        try:
+            head = _head_part(place, ahead, file, body_bytes)
+            ahead = _send_rest(outbox, target, place, ahead, file, body_bytes)
+            return place.finish(ahead.begun, [head, *ahead.parts])
+        except StorageError as error:
+            if error.reason not in {NO_PARTS, UPLOAD_GONE}:
+                raise
+            logger.warning("%s: %s; the file is sent as a whole", target, error.message)
+            forget_ahead(outbox, target)
+            return None
+
+
+def drop_ahead(outbox: Outbox, target: str, place: Place | None) -> None:
+    """Drop the parts that a target has of a file that will not be finished. Raises StorageError."""
+    with outbox.claimed_in_turn(claim_of(target)):
+        ahead = read_ahead(outbox, target)
+        if ahead is not None and place is not None:
+            place.abort(ahead.begun)
+        forget_ahead(outbox, target)
+
+
+def _head_part(place: Place, ahead: Ahead, file: Path, body_bytes: int) -> SentPart:
+    part = Part(1, 0, file.stat().st_size - body_bytes + FIRST_BYTES)
+    return SentPart(part, place.send(ahead.begun, part, _read_at(file, 0, part.size)))
+
+
+def _send_rest(outbox: Outbox, target: str, place: Place, ahead: Ahead, file: Path, body_bytes: int) -> Ahead:
+    """Send what is behind the parts that have arrived."""
+    behind = file.stat().st_size - body_bytes + FIRST_BYTES
+    while left := body_bytes - FIRST_BYTES - ahead.body_bytes:
+        part = replace(ahead.next_part, offset=ahead.body_bytes)
+        part = replace(part, size=min(left, part.size))
+        receipt = place.send(ahead.begun, part, _read_at(file, behind + part.offset, part.size))
+        ahead = replace(ahead, parts=(*ahead.parts, SentPart(part, receipt)))
+        save_ahead(outbox, target, ahead)
+    return ahead
+
+
+def _read_at(file: Path, offset: int, size: int) -> bytes:
+    with file.open("rb", buffering=0) as content:
+        return read_at(content, offset, size)

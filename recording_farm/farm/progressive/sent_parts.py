@@ -1,0 +1,87 @@
+"""What of a file was sent to a place before it was finished: a JSON file in the outbox for each target."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from recording_farm.encoder.atomic_file import write_file
+from recording_farm.farm.recording.model import Recording
+from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.storage.backend import Part
+from recording_farm.farm.storage.parts import PartRules, SentPart
+
+FIRST_BYTES: Final = 5 << 20
+"""What is held back of the beginning of the body: with the head it is the first part, which no storage wants
+smaller than 5 MiB (S3, Google)."""
+
+LEAST_PART_BYTES: Final = 8 << 20
+_USED_NUMBERS: Final = 9_000
+"""How many parts the longest recording has at most; S3 takes 10 000."""
+
+_MEBIBYTE: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """An upload in parts: as it was begun, its size of parts, and the parts, in the order of the body.
+
+    The first part has the number 1; the others have the numbers from 2 on, and their offsets count from the
+    end of what is held back.
+    """
+
+    begun: dict[str, Any]
+    part_bytes: int
+    parts: tuple[SentPart, ...] = field(default=())
+
+    @property
+    def next_part(self) -> Part:
+        """The part that is sent next, once there is so much of the body."""
+        return Part(len(self.parts) + 2, len(self.parts) * self.part_bytes, self.part_bytes)
+
+    @property
+    def body_bytes(self) -> int:
+        """How much of the body has arrived behind what is held back."""
+        return sum(each.part.size for each in self.parts)
+
+
+def part_bytes_of(recording: Recording, max_bitrate: int, rules: PartRules) -> int:
+    """The size of parts with which the longest recording has not too many; in whole MiB."""
+    longest = max_bitrate * recording.max_seconds // 8
+    most = min(_USED_NUMBERS, rules.most - 2)
+    needed = -(-longest // most // _MEBIBYTE) * _MEBIBYTE
+    return max(LEAST_PART_BYTES, rules.smallest, needed)
+
+
+def read_ahead(outbox: Outbox, target: str) -> Ahead | None:
+    """What was sent to a target; None if nothing was, or it cannot be understood."""
+    try:
+        saved = json.loads(_file(outbox, target).read_text())
+        parts = tuple(SentPart(Part(**each["part"]), dict(each["receipt"])) for each in saved["parts"])
+        return Ahead(dict(saved["begun"]), int(saved["part_bytes"]), parts)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def save_ahead(outbox: Outbox, target: str, ahead: Ahead) -> None:
+    """Save it. A power cut may take it: then the file is sent as a whole. Raises OSError."""
+    write_file(_file(outbox, target), json.dumps(asdict(ahead)), durable=False)
+
+
+def forget_ahead(outbox: Outbox, target: str) -> None:
+    """Delete it."""
+    _file(outbox, target).unlink(missing_ok=True)
+
+
+def targets_ahead(outbox: Outbox) -> list[str]:
+    """The targets to which something was sent."""
+    return sorted(
+        file.name.removeprefix(".").removesuffix(_SUFFIX) for file in outbox.directory.glob(f".*{_SUFFIX}")
+    )
+
+
+_SUFFIX: Final = ".ahead"
+
+
+def _file(outbox: Outbox, target: str) -> Path:
+    return outbox.directory / f".{target}{_SUFFIX}"
