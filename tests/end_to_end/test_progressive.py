@@ -1,0 +1,77 @@
+"""A recording whose file is in the storages before it ends, but for its head and its last seconds."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testkit.encoder.films import decoded_seconds
+from testkit.machine.processes import wait_until_none
+from testkit.pages import serve_pages
+from testkit.running_farm import RunningFarm, running_farm
+from testkit.storage.buckets import bucket_at
+
+pytestmark = pytest.mark.long
+
+# Nothing in it repeats, so that a few seconds fill parts.
+NOISE = """<!doctype html><body style="margin:0"><canvas width="1280" height="720"></canvas><script>
+const canvas = document.querySelector("canvas").getContext("2d");
+const image = canvas.createImageData(320, 180);
+const pixels = new Uint32Array(image.data.buffer);
+function draw() {
+  for (let i = 0; i < pixels.length; i++) pixels[i] = Math.random() * 2 ** 32 | 0xff000000;
+  canvas.putImageData(image, 0, 0);
+  canvas.drawImage(canvas.canvas, 0, 0, 320, 180, 0, 0, 1280, 720);
+  requestAnimationFrame(draw);
+}
+draw();
+console.log("START_RECORDING");
+</script>"""
+
+
+def wait_for_upload(farm: RunningFarm, target: str, parts: int) -> None:
+    """Wait until so many parts were sent to a target."""
+    deadline = time.monotonic() + 120
+    while True:
+        for file in farm.data_dir.glob(f"spool/*/out/.{target}.ahead"):
+            if file.read_text().count('"receipt"') >= parts:
+                return
+        assert time.monotonic() < deadline, farm.log
+        time.sleep(0.2)
+
+
+def test_file_should_be_in_store_and_bucket_soon_after_the_stop(s3_endpoint: str, tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "noise.html").write_text(NOISE)
+    storage: dict[str, Any] = {
+        "type": "s3", "bucket": "films", "access_key": "key", "secret": "secret", "endpoint": s3_endpoint,
+    }  # fmt: skip
+    with (
+        bucket_at(s3_endpoint, "store") as store,
+        bucket_at(s3_endpoint, "films") as films,
+        serve_pages(tmp_path / "pages") as pages,
+        running_farm(
+            tmp_path / "data",
+            FARM_STORE_URL=f"s3://store?endpoint={s3_endpoint}",
+            FARM_STORE_ACCESS_KEY="key",
+            FARM_STORE_SECRET="secret",
+        ) as farm,
+    ):
+        started = farm.start(url=f"{pages}/noise.html", video_config={"profile": "motion"}, storage_config=storage)
+        for target in ("store", "s3"):
+            wait_for_upload(farm, target, parts=2)
+        farm.order(started["id"], "stop")
+        begun = time.monotonic()
+        recording = farm.wait_for(started["id"], "UPLOADED")
+        seconds = time.monotonic() - begun
+        name = recording["output_file_name"]
+        kept = store.Object(f"{started['id']}/{name}").get()["Body"].read()
+        assert films.Object(name).get()["Body"].read() == kept
+        assert len(kept) == recording["file_size"] > 20 << 20
+        assert list(store.multipart_uploads.all()) == list(films.multipart_uploads.all()) == []
+        (tmp_path / "film.mp4").write_bytes(kept)
+        assert decoded_seconds(tmp_path / "film.mp4") == pytest.approx(recording["recording_duration"], abs=1)
+        print(farm.log)
+        print(f"UPLOADED after {seconds:.2f} s, {len(kept) >> 20} MiB")
+    assert wait_until_none() == []
