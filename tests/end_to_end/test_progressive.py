@@ -58,7 +58,9 @@ def test_file_should_be_in_store_and_bucket_soon_after_the_stop(s3_endpoint: str
             FARM_STORE_SECRET="secret",
         ) as farm,
     ):
-        started = farm.start(url=f"{pages}/noise.html", video_config={"profile": "motion"}, storage_config=storage)
+        started = farm.start(
+            url=f"{pages}/noise.html", video_config={"profile": "motion"}, storage_config=storage
+        )
         for target in ("store", "s3"):
             wait_for_upload(farm, target, parts=2)
         farm.order(started["id"], "stop")
@@ -72,6 +74,5 @@ def test_file_should_be_in_store_and_bucket_soon_after_the_stop(s3_endpoint: str
         assert list(store.multipart_uploads.all()) == list(films.multipart_uploads.all()) == []
         (tmp_path / "film.mp4").write_bytes(kept)
         assert decoded_seconds(tmp_path / "film.mp4") == pytest.approx(recording["recording_duration"], abs=1)
-        print(farm.log)
         print(f"UPLOADED after {seconds:.2f} s, {len(kept) >> 20} MiB")
     assert wait_until_none() == []

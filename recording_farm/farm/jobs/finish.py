@@ -25,6 +25,7 @@ from recording_farm.farm.jobs.settle import has_running_outputs, settle
 from recording_farm.farm.jobs.transfer_attempt import run_transfer
 from recording_farm.farm.progressive.following import finish_cut
 from recording_farm.farm.progressive.names import cut_name
+from recording_farm.farm.progressive.sending import drop_leftovers
 from recording_farm.farm.queues.transfers import enqueue_transfer
 from recording_farm.farm.recording.findings import Tally, read_tally
 from recording_farm.farm.recording.model import (
@@ -111,6 +112,9 @@ def _set_aside(recording: Recording, spool: Spool, settings: Settings, records: 
     if not has_recorded(spool, settings):
         return
     with Outbox.of(spool).claimed("finish") as mine:
+        if mine:
+            sealed = records.sealed_targets(recording.id)
+            drop_leftovers(recording, sealed, Outbox.of(spool), settings)
         directory = set_aside(recording, spool, settings) if mine else None
     if directory is not None:
         logger.warning("recording %s: this node's takes were set aside", recording.id)
@@ -121,6 +125,7 @@ def _set_aside(recording: Recording, spool: Spool, settings: Settings, records: 
 
 def _keep_broken(recording: Recording, spool: Spool, settings: Settings, records: Records) -> None:
     """Set unreadable takes aside, for manual repair, and clear the spool."""
+    drop_leftovers(recording, records.sealed_targets(recording.id), Outbox.of(spool), settings)
     if not any(take.path.stat().st_size for take in spool.takes()):
         spool.remove()
         return

@@ -16,6 +16,7 @@ from recording_farm.farm.config.settings import Settings, load_settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.errors import NotFoundError, RecordUnreadableError
 from recording_farm.farm.evidence.stored import StoredEvidence, delete_old_evidence
+from recording_farm.farm.jobs.unfinished_uploads import abort_unfinished
 from recording_farm.farm.recording.files import delete_files, has_been_stored
 from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.recording.records import Records
@@ -29,13 +30,14 @@ _MAX: Final = 1000
 
 
 def sweep() -> None:
-    """Delete data older than FARM_RETENTION: files and evidence in the store, and on this node."""
+    """Delete data older than FARM_RETENTION in the store and on this node, and abandoned uploads."""
     settings = load_settings()
-    if not settings.retention:
-        return
-    oldest = now() - timedelta(seconds=settings.retention)
+    store = open_store(settings)
     with connect(settings.redis_address) as client:
-        store = open_store(settings)
+        abort_unfinished(client, store)
+        if not settings.retention:
+            return
+        oldest = now() - timedelta(seconds=settings.retention)
         expire_recordings(client, store, oldest)
         delete_old_evidence(StoredEvidence(client, store), oldest, _MAX)
     _remove_evidence(settings, oldest)

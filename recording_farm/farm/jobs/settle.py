@@ -7,11 +7,13 @@ import redis
 
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.errors import WrongStateError
+from recording_farm.farm.progressive.sending import drop_leftovers
 from recording_farm.farm.queues.transfers import enqueue_transfer
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.outputs import OVER as OUTPUTS_OVER
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import STORE, Transfer, needs_the_store, settled
+from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.set_aside import has_recorded, is_superseded
 from recording_farm.farm.spool.spool import Spool, spool_of
 
@@ -40,6 +42,7 @@ def settle(recording_id: UUID, settings: Settings, client: redis.Redis) -> None:
             recording = records.get(None, recording_id)
     is_to_be_set_aside = is_superseded(recording, settings) and has_recorded(spool, settings)
     if recording.status is Status.UPLOADED and not is_to_be_set_aside:
+        drop_leftovers(recording, records.sealed_targets(recording_id), Outbox.of(spool), settings)
         spool.remove()
 
 

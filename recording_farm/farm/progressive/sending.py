@@ -6,19 +6,24 @@ has not arrived when the recording ends is sent by the transfer, from the finish
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from recording_farm.farm.progressive.places import Place
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.errors import SettingsError
+from recording_farm.farm.progressive.places import Place, place_of
 from recording_farm.farm.progressive.sent_parts import (
     FIRST_BYTES,
     Ahead,
     forget_ahead,
     read_ahead,
     save_ahead,
+    targets_ahead,
 )
+from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.storage.backend import Part, StorageError, StoredObject
 from recording_farm.farm.storage.backends.disk import read_at
@@ -74,6 +79,7 @@ class Sender(threading.Thread):
                 logger.log(level, "%s takes no parts now: %s", self._target, error.message)
                 wait = min(max(_LEAST_WAIT, 2 * wait), _MOST_WAIT)
                 if error.reason in {NO_PARTS, UPLOAD_GONE}:
+                    # It begins again; what has been cut meanwhile is sent then.
                     forget_ahead(self._outbox, self._target)
                 if error.reason == NO_PARTS:
                     return
@@ -122,6 +128,9 @@ def finish_ahead(
             if error.reason not in {NO_PARTS, UPLOAD_GONE}:
                 raise
             logger.warning("%s: %s; the file is sent as a whole", target, error.message)
+            with suppress(StorageError):
+                # Azure must forget the parts before the whole file comes.
+                place.abort(ahead.begun)
             forget_ahead(outbox, target)
             return None
 
@@ -133,6 +142,20 @@ def drop_ahead(outbox: Outbox, target: str, place: Place | None) -> None:
         if ahead is not None and place is not None:
             place.abort(ahead.begun)
         forget_ahead(outbox, target)
+
+
+def drop_leftovers(
+    recording: Recording, sealed: Mapping[str, str], outbox: Outbox, settings: Settings
+) -> None:
+    """Drop all parts that were sent of a recording whose file will not be finished from here.
+
+    A storage that fails keeps them until its lifecycle rule deletes them. The store has a sweep besides.
+    """
+    for target in targets_ahead(outbox):
+        try:
+            drop_ahead(outbox, target, place_of(recording, target, sealed.get(target), settings))
+        except (StorageError, SettingsError) as error:
+            logger.warning("%s may keep parts of an upload: %s", target, error.message)
 
 
 def _head_part(place: Place, ahead: Ahead, file: Path, body_bytes: int) -> SentPart:
