@@ -13,7 +13,7 @@ from hostile.victim import recorded_victim
 from hostile.watch import watched
 from testkit.machine.processes import wait_until_none
 
-TOGETHER = ("header", "slow", "storage", "webhook", "names")
+TOGETHER = ("header", "storage", "webhook", "names")
 AFTERWARDS = ("disk", "start-stop")
 ANSWER_MS = 10_000
 """An answer to another organization, at the worst, on a busy machine."""
@@ -30,7 +30,7 @@ def directory() -> Iterator[Path]:
 
 @pytest.mark.exact
 def test_quick_attacks_should_neither_end_a_victim_nor_stop_the_api(directory: Path) -> None:
-    with open_scene(directory, seconds=12, starts=12) as scene:
+    with open_scene(directory, seconds=4, starts=6) as scene:
         with (
             watched(scene.farm) as felt,
             recorded_victim(scene.farm, scene.victim_pages, directory) as victim,
