@@ -98,8 +98,10 @@ class _Builder:
         self._tracks = tracks
         self._wide = wide
         media = entries[entries["kind"] <= Kind.AUDIO]
-        # A chunk ends where the track changes.
-        self._chunk_begins = np.flatnonzero(np.diff(media["kind"], prepend=255))
+        # A chunk ends where the track changes, or something else lies behind it.
+        ends = media["offset"] + media["size"]
+        is_next = (media["kind"][1:] == media["kind"][:-1]) & (media["offset"][1:] == ends[:-1])
+        self._chunk_begins = np.flatnonzero(np.append(True, ~is_next)[: len(media)])
         self._media = media
         (self._movie_scale,) = struct.unpack_from(">I", _first(self._movie, b"mvhd"), 12)
         self._durations = {kind: self._duration(kind) for kind in tracks.scale}
