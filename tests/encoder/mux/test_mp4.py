@@ -1,4 +1,4 @@
-"""Heads of files that are too long to be recorded in a test: bodies with holes, read back by libav."""
+"""Heads of MP4 files that are too long to be recorded in a test: bodies with holes, read back by libav."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ import pytest
 from recording_farm.encoder.cut.growing_cut import BLOCK_BYTES, put_in_front
 from recording_farm.encoder.formats import Codec, Format
 from recording_farm.encoder.media.partial_file import open_take
-from recording_farm.encoder.mux import mp4, webm
+from recording_farm.encoder.mux import mp4
 from recording_farm.encoder.mux.body import scales_of
-from recording_farm.encoder.mux.samples import ENTRY, Entries, Kind, Sample
+from recording_farm.encoder.mux.samples import ENTRY, Entries, Kind
 from recording_farm.encoder.mux.template import last_durations, make_template, save_streams
 from testkit.encoder.beeps import make_take
 
@@ -77,28 +77,3 @@ def test_mp4_at_sixty_frames_should_count_more_than_32_bits_of_time(tmp_path: Pa
         assert stream.time_base is not None
         assert stream.duration is not None
         assert float(stream.duration * stream.time_base) == pytest.approx(11 * (SECONDS - 1), abs=0.1)
-
-
-def test_webm_should_lead_to_its_clusters_however_long_it_is(tmp_path: Path) -> None:
-    fmt = Format(Codec.VP8, 160, 90)
-    samples = [
-        Sample(Kind.VIDEO, second * 1000, second % 2 == 0, second.to_bytes(8) + bytes(1000))
-        for second in range(SECONDS)
-    ]
-    body, rows = bytearray(), []
-    for begin in range(0, SECONDS, 2):
-        data, entries = webm.pack(samples[begin : begin + 2], len(body))
-        body += data
-        rows += [(each.kind, each.is_key, each.size, each.pts, each.offset) for each in entries]
-    log = np.array(rows, ENTRY)
-    head = webm.head(template_of(tmp_path, fmt, log), log, len(body), last_durations(fmt), BLOCK_BYTES)
-    assert len(head) % BLOCK_BYTES == 0
-    (tmp_path / "body").write_bytes(body)
-    put_in_front(head, tmp_path / "body", tmp_path / "long.webm")
-    with av.open(str(tmp_path / "long.webm")) as source:
-        stream = source.streams.video[0]
-        assert source.duration == (SECONDS - 1) * 1_000_000 + 33_000
-        source.seek(5_001_000_000, backward=True)
-        packet = next(source.demux(stream))
-    # The key frame before it, to which a cue leads.
-    assert (packet.pts, bytes(packet)[:8]) == (5_000_000, (5_000).to_bytes(8))
