@@ -16,11 +16,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 from av.container import InputContainer
@@ -66,7 +68,7 @@ Look = Callable[[int], TakeMedia]
 class CutFile:
     """A finished file with its frames, lost frames, and frames that came too close together.
 
-    `body_bytes` of it are behind its head.
+    `body_bytes` of it are behind its head; they are those of the growing cut of this `identity`.
     """
 
     path: Path
@@ -77,6 +79,7 @@ class CutFile:
     takes: int
     joints: tuple[TakeJoint, ...] = ()
     body_bytes: int = 0
+    identity: str = ""
 
 
 class GrowingCut:
@@ -94,6 +97,9 @@ class GrowingCut:
             # A power cut may have taken what the state was written behind.
             saved = _Saved()
             self._body = Body(directory, fmt)
+        self.identity = saved.identity
+        """A name of this body; one that begins again may have other bytes, and has another name."""
+        self._saved_size = saved.body_size
         self._joiner = (
             Joiner(fmt, self._body, saved.join)
             if fmt.audio_only is None
@@ -109,8 +115,8 @@ class GrowingCut:
 
     @property
     def body_size(self) -> int:
-        """Bytes of the body that will not change any more."""
-        return self._body.size
+        """Bytes of the body that will not change any more, whatever happens to this process."""
+        return self._saved_size
 
     @property
     def take(self) -> int | None:
@@ -137,7 +143,7 @@ class GrowingCut:
         for packet in chain(first, packets):
             take = look(time_of(packet))
             self._joiner.add(packet, take)
-            self._save_now_and_then()
+            self.save_now_and_then()
         self._joiner.end_take(look(-1))
 
     def finish(self, target: Path, title: str | None = None) -> CutFile:
@@ -155,7 +161,7 @@ class GrowingCut:
         put_in_front(head, self._directory / BODY_NAME, target)
         return CutFile(
             *(target, joined.duration_us, joined.frames, joined.lost, joined.crowded),
-            *(len(joined.joints), joined.joints, self._body.size),
+            *(len(joined.joints), joined.joints, self._body.size, self.identity),
         )
 
     def close(self) -> None:
@@ -181,19 +187,24 @@ class GrowingCut:
         tracks = mp4.Mp4Tracks(scales_of(self._format), last_durations(self._format))
         return mp4.head(template, entries, self._body.size, tracks, multiple)
 
-    def _save_now_and_then(self) -> None:
+    def save_now_and_then(self) -> None:
+        """Save once a second how far it has come; to be called while it waits, too. Raises OSError."""
         if time.monotonic() - self._saved_at >= _SAVE_SECONDS:
             self._save()
 
     def _save(self) -> None:
+        self._saved_at = time.monotonic()
+        if self._body.size == self._saved_size:
+            return
         state = {
+            "identity": self.identity,
             "body": self._body.size,
             "samples": self._body.entries,
             "began_us": self._began_us,
             "join": asdict(self._joiner.state),
         }
         write_file(self._directory / _STATE, json.dumps(state, default=str), durable=False)
-        self._saved_at = time.monotonic()
+        self._saved_size = self._body.size
 
 
 def file_metadata(began_us: int | None, title: str | None) -> dict[str, str]:
@@ -235,6 +246,7 @@ def _insert_room(body: Path, size: int) -> bool:
 class _Saved:
     """A saved state: the sizes of body and log, and where the joiner was."""
 
+    identity: str = field(default_factory=partial(token_hex, 8))
     body_size: int = 0
     entries: int = 0
     began_us: int | None = None
@@ -252,6 +264,6 @@ def _read_state(file: Path) -> _Saved:
         state = JoinState(
             join["picture_end"], Fraction(join["sound_end"]), join["codec_delay_ms"], joints, place
         )
-        return _Saved(saved["body"], saved["samples"], saved["began_us"], state)
+        return _Saved(saved["identity"], saved["body"], saved["samples"], saved["began_us"], state)
     except (OSError, ValueError, TypeError, KeyError):
         return _Saved()

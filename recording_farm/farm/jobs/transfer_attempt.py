@@ -176,7 +176,7 @@ def _finish_parts(
     cut = cut_result(outbox)
     if cut is None or not is_main_file(recording):
         return None
-    return finish_ahead(outbox, target, place, outbox.path_of(file), cut.body_bytes)
+    return finish_ahead(outbox, target, place, outbox.path_of(file), cut.body_bytes, cut.identity)
 
 
 def _fetch(recording: Recording, file: FinishedFile, outbox: Outbox, store: Store) -> None:

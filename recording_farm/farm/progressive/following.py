@@ -27,6 +27,7 @@ from recording_farm.encoder.journal import read_journal
 from recording_farm.encoder.media.growing_file import LOOK_SECONDS, GrowingFile
 from recording_farm.encoder.media.partial_file import open_take
 from recording_farm.farm.errors import FarmError
+from recording_farm.farm.progressive.sent_parts import Ahead, read_ahead, targets_ahead
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool, take_of
 from recording_farm.farm.storage.backends.disk import read_at
@@ -66,7 +67,18 @@ class Following:
         self._reading = threading.Lock()
         self._is_finishing = False
         self.settle_us = SETTLE_US if spool.format.audio_only is None else AUDIO_SETTLE_US
-        self._cut = GrowingCut(self._outbox.directory / _DIRECTORY, spool.format)
+        directory = self._outbox.directory / _DIRECTORY
+        self._cut = GrowingCut(directory, spool.format)
+        if any(ahead.end > self._cut.body_size for ahead in _all_ahead(self._outbox)):
+            # A power cut took the last state: what follows may differ from what was sent.
+            self._cut.close()
+            shutil.rmtree(directory)
+            self._cut = GrowingCut(directory, spool.format)
+
+    @property
+    def identity(self) -> str:
+        """See `GrowingCut.identity`."""
+        return self._cut.identity
 
     @property
     def body_size(self) -> int:
@@ -146,7 +158,12 @@ class Following:
             with open_take(take.path) as source:
                 yield source
             return
-        file = GrowingFile(take.path, lambda: self._is_stopping() or self.has_ended(take))
+
+        def is_over() -> bool:
+            self._cut.save_now_and_then()
+            return self._is_stopping() or self.has_ended(take)
+
+        file = GrowingFile(take.path, is_over)
         container = "mp4" if take.path.suffix in {".mp4", ".m4a"} else "matroska"
         try:
             with av.open(file, "r", format=container, options=_OPTIONS, metadata_errors="replace") as source:
@@ -167,6 +184,7 @@ class Following:
         """Wait for what comes next. Raises StoppedError when this process is to stop."""
         if self._is_stopping():
             raise StoppedError("another process continues the cut")
+        self._cut.save_now_and_then()
         # No event tells of it that would not cost more than these looks.
         time.sleep(LOOK_SECONDS)
 
@@ -237,7 +255,7 @@ def finish_cut(spool: Spool, name: str, title: str) -> CutFile:
             return Following(spool, name, title, lambda: False).run()
         except NothingRecordedError:
             raise
-        except CutError as error:
+        except Exception as error:  # the work of another process: it may be damaged in any way
             if not was_growing:
                 raise
             # Whatever is wrong with what was cut so far: the takes are still there.
@@ -272,3 +290,8 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _all_ahead(outbox: Outbox) -> list[Ahead]:
+    found = (read_ahead(outbox, target) for target in targets_ahead(outbox))
+    return [ahead for ahead in found if ahead is not None]

@@ -123,5 +123,6 @@ class _Follower:
                 continue
             if place is not None:
                 part_bytes = part_bytes_of(recording, format_of(recording).max_bitrate, place.rules)
-                senders.append(Sender(outbox, transfer.target, place, part_bytes, following.read_body))
+                read = following.read_body
+                senders.append(Sender(outbox, transfer.target, place, part_bytes, following.identity, read))
         return senders

@@ -48,13 +48,15 @@ def claim_of(target: str) -> str:
 class Sender(threading.Thread):
     """Sends parts to one place until it is told to stop."""
 
-    def __init__(self, outbox: Outbox, target: str, place: Place, part_bytes: int, read: Read) -> None:
-        """Continue what an earlier process has sent."""
+    def __init__(
+        self, outbox: Outbox, target: str, place: Place, part_bytes: int, identity: str, read: Read
+    ) -> None:
+        """Continue what an earlier process has sent of the body of this identity."""
         super().__init__(name=f"{target} of {outbox.directory.parent.name}", daemon=True)
         self._outbox = outbox
         self._target = target
         self._place = place
-        self._part_bytes = part_bytes
+        self._nothing = Ahead({}, part_bytes, identity)
         self._read = read
         self._stopping = threading.Event()
 
@@ -90,12 +92,16 @@ class Sender(threading.Thread):
     def _send_next(self) -> bool:
         """Send the next part; false if there is not enough for one."""
         ahead = read_ahead(self._outbox, self._target)
-        part = (ahead or Ahead({}, self._part_bytes)).next_part
+        if ahead is not None and ahead.identity != self._nothing.identity:
+            self._place.abort(ahead.begun)
+            forget_ahead(self._outbox, self._target)
+            ahead = None
+        part = (ahead or self._nothing).next_part
         data = self._read(FIRST_BYTES + part.offset, part.size)
         if data is None:
             return False
         if ahead is None:
-            ahead = Ahead(self._place.begin(), self._part_bytes)
+            ahead = replace(self._nothing, begun=self._place.begin())
             # Before the first part: an upload that nobody knows would stay for ever.
             save_ahead(self._outbox, self._target, ahead)
         receipt = self._place.send(ahead.begun, part, data)
@@ -104,7 +110,7 @@ class Sender(threading.Thread):
 
 
 def finish_ahead(
-    outbox: Outbox, target: str, place: Place | None, file: Path, body_bytes: int
+    outbox: Outbox, target: str, place: Place | None, file: Path, body_bytes: int, identity: str
 ) -> StoredObject | None:
     """Send what is missing of a finished file, whose body has `body_bytes`, and finish its upload.
 
@@ -115,8 +121,8 @@ def finish_ahead(
         ahead = read_ahead(outbox, target)
         if ahead is None or place is None:
             return None
-        if ahead.body_bytes + FIRST_BYTES > body_bytes:
-            # The cut began again and became another file.
+        if ahead.identity != identity or ahead.body_bytes + FIRST_BYTES > body_bytes:
+            # The cut began again, and its body may have other bytes.
             place.abort(ahead.begun)
             forget_ahead(outbox, target)
             return None

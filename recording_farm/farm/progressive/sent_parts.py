@@ -32,6 +32,8 @@ class Ahead:
 
     begun: dict[str, Any]
     part_bytes: int
+    identity: str
+    """The body that the parts are of, see `GrowingCut.identity`."""
     parts: tuple[SentPart, ...] = field(default=())
 
     @property
@@ -43,6 +45,11 @@ class Ahead:
     def body_bytes(self) -> int:
         """How much of the body has arrived behind what is held back."""
         return sum(each.part.size for each in self.parts)
+
+    @property
+    def end(self) -> int:
+        """Where in the body the parts end."""
+        return FIRST_BYTES + self.body_bytes if self.parts else 0
 
 
 def part_bytes_of(recording: Recording, max_bitrate: int, rules: PartRules) -> int:
@@ -58,7 +65,7 @@ def read_ahead(outbox: Outbox, target: str) -> Ahead | None:
     try:
         saved = json.loads(_file(outbox, target).read_text())
         parts = tuple(SentPart(Part(**each["part"]), dict(each["receipt"])) for each in saved["parts"])
-        return Ahead(dict(saved["begun"]), int(saved["part_bytes"]), parts)
+        return Ahead(dict(saved["begun"]), int(saved["part_bytes"]), str(saved["identity"]), parts)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

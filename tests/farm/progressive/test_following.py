@@ -60,7 +60,7 @@ def content(file: CutFile) -> tuple[object, ...]:
             for packet in source.demux()
             if packet.size
         ]
-    return sorted(packets), replace(file, path=Path())
+    return sorted(packets), replace(file, path=Path(), identity="")
 
 
 def whole(takes: Spool, directory: Path) -> tuple[object, ...]:

@@ -30,6 +30,7 @@ from testkit.storage.servers import S3_KEY, S3_SECRET
 MIB = 1 << 20
 BODY = FIRST_BYTES + 2 * LEAST_PART_BYTES + 3 * MIB + 17
 HEAD = 12_345
+IDENTITY = "a body"
 
 
 class Growing:
@@ -85,9 +86,11 @@ def place_at(farm: Farm, port: int) -> Place:
     return place
 
 
-def wait_for_parts(outbox: Outbox, count: int) -> None:
+def wait_for_parts(outbox: Outbox, count: int, identity: str = IDENTITY) -> None:
     deadline = time.monotonic() + 60
-    while (ahead := read_ahead(outbox, "s3")) is None or len(ahead.parts) < count:
+    while (
+        (ahead := read_ahead(outbox, "s3")) is None or len(ahead.parts) < count or ahead.identity != identity
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -104,7 +107,7 @@ def test_parts_should_be_sent_while_the_body_grows_and_the_rest_at_the_end(
     body = Growing(FIRST_BYTES + LEAST_PART_BYTES - 1)
     with bucket_at(s3_endpoint, "films") as bucket, wire_to(port) as wire:
         place = place_at(farm, wire.port)
-        sender = Sender(outbox, "s3", place, LEAST_PART_BYTES, body.read)
+        sender = Sender(outbox, "s3", place, LEAST_PART_BYTES, IDENTITY, body.read)
         sender.start()
         time.sleep(1)
         assert targets_ahead(outbox) == []  # a file that stays small goes as a whole
@@ -113,13 +116,13 @@ def test_parts_should_be_sent_while_the_body_grows_and_the_rest_at_the_end(
         stop(sender)
         # Another process continues.
         body.size = BODY
-        sender = Sender(outbox, "s3", place, LEAST_PART_BYTES, body.read)
+        sender = Sender(outbox, "s3", place, LEAST_PART_BYTES, IDENTITY, body.read)
         sender.start()
         wait_for_parts(outbox, 2)
         stop(sender)
         file = body.finish(outbox)
         before = wire.passed
-        placed = finish_ahead(outbox, "s3", place, file, BODY)
+        placed = finish_ahead(outbox, "s3", place, file, BODY, IDENTITY)
         assert placed is not None
         assert wire.passed - before < HEAD + FIRST_BYTES + 4 * MIB
         (stored,) = bucket.objects.all()
@@ -133,15 +136,33 @@ def test_upload_that_the_storage_has_forgotten_should_be_left_to_the_whole_file(
     body = Growing(BODY)
     with bucket_at(strict_s3_endpoint, "films"):
         place = place_at(farm, int(strict_s3_endpoint.rpartition(":")[2]))
-        sender = Sender(outbox, "s3", place, LEAST_PART_BYTES, body.read)
+        sender = Sender(outbox, "s3", place, LEAST_PART_BYTES, IDENTITY, body.read)
         sender.start()
         wait_for_parts(outbox, 2)
         stop(sender)
         ahead = read_ahead(outbox, "s3")
         assert ahead is not None
         place.abort(ahead.begun)
-        assert finish_ahead(outbox, "s3", place, body.finish(outbox), BODY) is None
+        assert finish_ahead(outbox, "s3", place, body.finish(outbox), BODY, IDENTITY) is None
         assert targets_ahead(outbox) == []
+
+
+def test_parts_of_a_body_that_began_again_should_not_be_in_the_file(
+    farm: Farm, outbox: Outbox, s3_endpoint: str, port: int
+) -> None:
+    body, other = Growing(BODY), Growing(BODY)
+    with bucket_at(s3_endpoint, "films") as bucket:
+        place = place_at(farm, port)
+        for identity, content in (("first", body), (IDENTITY, other)):
+            sender = Sender(outbox, "s3", place, LEAST_PART_BYTES, identity, content.read)
+            sender.start()
+            wait_for_parts(outbox, 2, identity)
+            stop(sender)
+        assert len(list(bucket.multipart_uploads.all())) == 1
+        file = other.finish(outbox)
+        assert finish_ahead(outbox, "s3", place, file, BODY, IDENTITY) is not None
+        (stored,) = bucket.objects.all()
+        assert stored.get()["Body"].read() == file.read_bytes()
 
 
 def test_storage_that_is_away_should_get_its_parts_when_it_is_back(
@@ -153,13 +174,13 @@ def test_storage_that_is_away_should_get_its_parts_when_it_is_back(
         with wire_to(port) as wire:
             place, away = place_at(farm, wire.port), wire.port
         assert away
-        sender = Sender(outbox, "s3", place, LEAST_PART_BYTES, body.read)
+        sender = Sender(outbox, "s3", place, LEAST_PART_BYTES, IDENTITY, body.read)
         sender.start()
         time.sleep(1)
         assert sender.is_alive()
         stop(sender)
         file = body.finish(outbox)
-        assert finish_ahead(outbox, "s3", place, file, BODY) is None
+        assert finish_ahead(outbox, "s3", place, file, BODY, IDENTITY) is None
         assert list(bucket.multipart_uploads.all()) == []
 
 
@@ -169,7 +190,7 @@ def test_parts_of_a_recording_without_a_file_should_be_dropped(
     body = Growing(BODY)
     with bucket_at(s3_endpoint, "films") as bucket:
         place = place_at(farm, port)
-        sender = Sender(outbox, "s3", place, LEAST_PART_BYTES, body.read)
+        sender = Sender(outbox, "s3", place, LEAST_PART_BYTES, IDENTITY, body.read)
         sender.start()
         wait_for_parts(outbox, 1)
         # It waits for the part that is on its way.
