@@ -3,14 +3,20 @@
 import asyncio
 import os
 import socket
+import struct
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from recording_farm.browser_bot.network.addresses import parse_address_rule
 from recording_farm.browser_bot.network.udp_policy import UdpPolicy
 from recording_farm.browser_bot.stage.network import StageNetwork, open_network
+
+MDNS_GROUP_V4: Final = "224.0.0.251"
+MDNS_GROUP_V6: Final = "ff02::fb"
+MDNS_PORT: Final = 5353
 
 
 class Listener:
@@ -67,6 +73,76 @@ def listening(*addresses: str) -> Iterator[list[Listener]]:
     finally:
         for each in listeners:
             each.close()
+
+
+class MdnsListener:
+    """A member of mDNS's groups on each interface of this machine."""
+
+    def __init__(self) -> None:
+        self.sockets: list[socket.socket] = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            member = socket.socket(family, socket.SOCK_DGRAM)
+            self.sockets.append(member)
+            member.setblocking(False)
+            member.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # beside Avahi
+            if family == socket.AF_INET6:
+                member.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            member.bind(("", MDNS_PORT))
+            for interface, _ in socket.if_nameindex():
+                with suppress(OSError):  # the interface is down
+                    join(member, interface)
+
+    async def packets_until(self, name: str) -> list[bytes]:
+        """The packets that arrived, from the first to the one about `name`."""
+        packets: list[bytes] = []
+        async with asyncio.timeout(15):
+            while not any(is_about(packet, name) for packet in packets):
+                await asyncio.sleep(0.05)
+                for member in self.sockets:
+                    with suppress(BlockingIOError):
+                        while True:
+                            packets.append(member.recv(9000))
+        return packets
+
+
+def join(member: socket.socket, interface: int) -> None:
+    """Join mDNS's group on an interface."""
+    if member.family == socket.AF_INET:
+        request = struct.pack("=4s4si", socket.inet_aton(MDNS_GROUP_V4), bytes(4), interface)
+        member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+    else:
+        request = struct.pack("=16si", socket.inet_pton(socket.AF_INET6, MDNS_GROUP_V6), interface)
+        member.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
+
+
+@contextmanager
+def mdns_listening() -> Iterator[MdnsListener]:
+    """A listener for mDNS."""
+    listener = MdnsListener()
+    try:
+        yield listener
+    finally:
+        for each in listener.sockets:
+            each.close()
+
+
+def dns_name(name: str) -> bytes:
+    """A name as in a DNS message."""
+    return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+
+
+def ask_by_mdns(name: str) -> None:
+    """Query a name by mDNS on this machine's loopback interface."""
+    query = bytes.fromhex("0000 0000 0001 0000 0000 0000") + dns_name(name) + bytes.fromhex("0001 0001")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        loopback = struct.pack("=4s4si", bytes(4), bytes(4), socket.if_nametoindex("lo"))
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, loopback)
+        sender.sendto(query, (MDNS_GROUP_V4, MDNS_PORT))
+
+
+def is_about(packet: bytes, name: str) -> bool:
+    """Whether an mDNS packet asks for a name or announces it."""
+    return dns_name(name)[: len(name.split(".")[0]) + 1] in packet
 
 
 @asynccontextmanager

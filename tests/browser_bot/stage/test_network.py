@@ -1,13 +1,15 @@
-"""What a page reaches by WebRTC, with a real Chromium on a stage."""
+"""What a page reaches by UDP (WebRTC, QUIC, mDNS), with a real Chromium on a stage."""
 
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -27,7 +29,15 @@ from recording_farm.browser_bot.stage.network import (
 )
 from recording_farm.browser_bot.stage.programs import chromium_path
 from recording_farm.browser_bot.stage.stage import Stage, open_stage
-from testkit.browser_bot.networks import Listener, listening, machine_addresses, namespace_of
+from testkit.browser_bot.networks import (
+    Listener,
+    ask_by_mdns,
+    is_about,
+    listening,
+    machine_addresses,
+    mdns_listening,
+    namespace_of,
+)
 from testkit.browser_bot.sites import Site, open_site
 
 needs_namespaces = pytest.mark.skipif(
@@ -66,6 +76,28 @@ async (targets) => {
     await add(`${of} tcp 1518280447 ${address} ${port} typ host tcptype passive`);
   }
   globalThis.connections = [...connections, other];
+}
+"""
+
+QUIC = """
+(hosts) => Promise.allSettled(hosts.map((host) => new WebTransport(`https://${host}/`).ready))
+"""
+MDNS = """
+async ({ names, port }) => {
+  const connection = globalThis.connection = new RTCPeerConnection();
+  connection.createDataChannel("");
+  await connection.setLocalDescription();
+  const other = globalThis.other = new RTCPeerConnection();
+  await other.setRemoteDescription(connection.localDescription);
+  await other.setLocalDescription();
+  await gathered(connection);
+  const answer = other.localDescription.sdp.replace(/^a=candidate.*\\r\\n/gm, "");
+  await connection.setRemoteDescription({ type: "answer", sdp: answer });
+  for (const name of names) {
+    const candidate = `candidate:1 1 udp 2122260223 ${name} ${port} typ host`;
+    await connection.addIceCandidate({ candidate, sdpMid: "0" });
+  }
+  return connection.localDescription.sdp.match(/[-0-9a-f]{36}\\.local/g);
 }
 """
 
@@ -153,6 +185,56 @@ async def test_webrtc_should_reach_allowed_addresses_only(isolated: Stage, site:
         assert await allowed.hears(), "an allowed server got nothing"
         await asyncio.sleep(1)  # requests are sent again after 0.25, 0.75 and 1.75 s
         assert {each.address: each.heard() for each in refused} == dict.fromkeys(inside, 0)
+
+
+@needs_namespaces
+@pytest.mark.asyncio(loop_scope="module")
+async def test_mdns_queries_should_reach_nobody(isolated: Stage, site: Site) -> None:
+    page = isolated.browser.page
+    await page.goto(site.add("/mdns", f"<script>{GATHERED}</script>"))
+    names = [f"{uuid4()}.local", "farm-test-printer.local"]
+    with mdns_listening() as listener, listening(ALLOWED) as (allowed,):
+        own = await page.evaluate(MDNS, {"names": names, "port": allowed.port})
+        assert own, "Chromium has no mDNS names for its candidates"
+        await asyncio.sleep(2)  # queries are sent again after a second
+        await attack(page, [allowed])
+        assert await allowed.hears(), "an allowed server got nothing"
+        ask_by_mdns("farm-test.local")
+        packets = await listener.packets_until("farm-test.local")
+        assert [packet for packet in packets if any(is_about(packet, name) for name in (*names, *own))] == []
+
+
+@needs_namespaces
+async def test_quic_should_reach_allowed_addresses_only() -> None:
+    inside = ["127.0.0.1", "127.0.0.3", "::1", *machine_addresses()]
+    async with open_network(parse_address_rule(f"{ALLOWED}/32")) as network:
+        # Chromium sends no QUIC where it has a proxy. Without one, only the relay is left to refuse it.
+        network.switches = [*network.switches, "--no-proxy-server"]
+        async with open_stage(320, 180, 30, network=network) as stage:
+            page = stage.browser.page
+            await page.context.grant_permissions(["local-network-access"], origin="https://page.test")
+            await page.route("https://page.test/", lambda route: route.fulfill(body="page"))
+            await page.goto("https://page.test/")
+            with listening(*inside, ALLOWED) as listeners:
+                *refused, allowed = listeners
+                async with asyncio.timeout(60):
+                    await page.evaluate(QUIC, [f"{each.host}:{each.port}" for each in listeners])
+                assert await allowed.hears(), "an allowed server got nothing"
+                assert {each.address: each.heard() for each in refused} == dict.fromkeys(inside, 0)
+
+
+@needs_namespaces
+async def test_killed_udp_relay_should_be_noticed() -> None:
+    async with (
+        open_network(AddressRule()) as network,
+        open_stage(320, 180, 30, network=network) as stage,
+    ):
+        assert isinstance(network, IsolatedNetwork)
+        assert network.relay is not None
+        death = asyncio.ensure_future(stage.died())
+        await asyncio.sleep(0)
+        os.kill(network.relay.pid, signal.SIGKILL)
+        assert "UDP relay ended with -9" in str(await asyncio.wait_for(death, 60))
 
 
 @needs_namespaces
