@@ -43,6 +43,8 @@ AUDIO_SETTLE_US: Final = 2_000_000
 CLAIM: Final = "cut"
 """The lock of an outbox that the process holds which cuts."""
 
+_FOR_EVER_US: Final = 1 << 62
+
 _DIRECTORY: Final = ".cut"
 _RESULT: Final = ".cut.json"
 _ENDED: Final = ".takes-ended"
@@ -221,6 +223,9 @@ class _TakeFollower:
             settle_us = self._following.settle_us
             self._settled_us = journal.time_of(time.monotonic_ns() // 1000) - settle_us
             self._is_kept = self._is_kept or self._settled_us > journal.time_of(journal.monotonic_us)
+        if is_over:
+            # Nothing will change any more.
+            self._settled_us = _FOR_EVER_US
         if is_over or 0 <= time_us <= self._settled_us:
             return True
         # Takes of another machine, or of a process that was killed.
