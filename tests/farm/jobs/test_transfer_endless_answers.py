@@ -73,12 +73,13 @@ BANNER = b"SSH-2.0-"
 
 
 @pytest.mark.parametrize(
-    ("kind", "head", "code"),
-    [("s3", ERROR, "bad_answer"), ("sftp", BANNER, "timed_out")],
+    ("kind", "head", "codes"),
+    # How fast the machine reads decides which limit of a banner comes first: its bytes or its time.
+    [("s3", ERROR, {"bad_answer"}), ("sftp", BANNER, {"bad_answer", "timed_out"})],
     ids=["body", "banner"],
 )
 def test_storage_that_answers_without_end_should_harm_neither_worker_nor_recording(
-    farm: Farm, film: Path, kind: str, head: bytes, code: str
+    farm: Farm, film: Path, kind: str, head: bytes, codes: set[str]
 ) -> None:
     with endless_server(head) as address:
         recording = farm.ended(new_recording(), film, storage_at(kind, address))
@@ -92,7 +93,8 @@ def test_storage_that_answers_without_end_should_harm_neither_worker_nor_recordi
     transfer = transfer_to(after.transfers, kind)
     assert transfer is not None
     assert transfer.error is not None
-    assert (transfer.state, transfer.error.code) == (TransferState.GIVEN_UP, code), transfer.error.message
+    assert transfer.state is TransferState.GIVEN_UP
+    assert transfer.error.code in codes, transfer.error.message
     assert 0 < memory < MOST_MEMORY, memory
     assert after.status is Status.UPLOADED
     with closing(open_store(farm.settings).open(recording.id, recording.output_file_name)) as stored:
