@@ -27,7 +27,7 @@ from typing import Final
 
 from av.container import InputContainer
 
-from recording_farm.encoder.atomic_file import atomic_file, write_file
+from recording_farm.encoder.atomic_file import atomic_file, sync, write_file
 from recording_farm.encoder.cut.audio_joiner import AudioJoiner
 from recording_farm.encoder.cut.joiner import (
     Joiner,
@@ -100,6 +100,7 @@ class GrowingCut:
         self.identity = saved.identity
         """A name of this body; one that begins again may have other bytes, and has another name."""
         self._saved_size = saved.body_size
+        self._is_finished = False
         self._joiner = (
             Joiner(fmt, self._body, saved.join)
             if fmt.audio_only is None
@@ -158,7 +159,11 @@ class GrowingCut:
         head = self._head(file_metadata(self._began_us, title))
         self._body.sync()
         self._body.close()
-        put_in_front(head, self._directory / BODY_NAME, target)
+        # A body with half a head in front must not be continued: a crash from here on costs the work.
+        self._is_finished = True
+        (self._directory / _STATE).unlink(missing_ok=True)
+        sync(self._directory)
+        put_in_front(head, self.body, target)
         return CutFile(
             *(target, joined.duration_us, joined.frames, joined.lost, joined.crowded),
             *(len(joined.joints), joined.joints, self._body.size, self.identity),
@@ -167,7 +172,8 @@ class GrowingCut:
     def close(self) -> None:
         """Stop here; another process may continue."""
         try:
-            self._save()
+            if not self._is_finished:
+                self._save()
         finally:
             self._body.close()
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import av
 import pytest
 
+from recording_farm.encoder.cut import growing_cut
 from recording_farm.encoder.cut.growing_cut import CutFile
+from recording_farm.encoder.errors import CutError
 from recording_farm.encoder.formats import Codec, Format
 from recording_farm.encoder.journal import Journal, Lag, write_journal
 from recording_farm.farm.progressive import following
@@ -203,3 +205,20 @@ def test_paused_take_should_be_cut_before_the_next_one_begins(
     copy(takes, spool, 0)
     follower = start(followers, spool, name)
     wait_for_body(follower, takes.media(0).stat().st_size // 2)
+
+
+def test_process_that_dies_with_half_a_head_in_front_should_cost_the_work_and_nothing_else(
+    takes: Spool, spool: Spool, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(head: bytes, body: Path, target: Path) -> None:  # noqa: ARG001
+        body.write_bytes(bytes(len(head)) + body.read_bytes())
+        raise OSError("the machine is gone")
+
+    for number in range(3):
+        copy(takes, spool, number)
+    with monkeypatch.context() as patch:
+        patch.setattr(growing_cut, "put_in_front", die)
+        (spool.directory / "out" / ".takes-ended").touch()
+        with pytest.raises(CutError, match="the machine is gone"):
+            Following(spool, name, "title", NEVER).run()
+    assert content(finish_cut(spool, name, "title")) == whole(takes, tmp_path)
