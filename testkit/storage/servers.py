@@ -20,14 +20,23 @@ from testkit.storage.azure_account import AZURE_ACCOUNT, AZURE_KEY
 from testkit.storage.ssh_keys import ed25519_key, fingerprint, private_text, public_text
 
 STARTUP_SECONDS = 60
+_FILES_ON_DISK = {"MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": "65536"}
+"""Moto's setting: larger objects than this are files below TMPDIR, and not in memory."""
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An S3 server with nothing in it."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def s3_server(directory: Path, module: str = "testkit.storage.s3_server") -> Iterator[str]:
+    """An S3 server with its files in a directory; lets everybody in. `moto.server` is another module."""
     port = free_port()
-    log = tmp_path_factory.mktemp("s3") / "log"
-    with running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], log) as server:
+    command = [sys.executable, "-m", module, "-H", "127.0.0.1", "-p", str(port)]
+    with running(command, directory / "log", _FILES_ON_DISK | {"TMPDIR": str(directory)}) as server:
         endpoint = f"http://127.0.0.1:{port}"
         wait_for_http(endpoint, server)
         yield endpoint
@@ -65,10 +74,16 @@ def strict_s3_server(port: int, data: Path) -> list[str]:
 @pytest.fixture(scope="session")
 def azurite_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a server of Azure's blobs with the account AZURE_ACCOUNT and nothing in it."""
+    with azurite(tmp_path_factory.mktemp("azurite")) as port:
+        yield port
+
+
+@contextmanager
+def azurite(directory: Path) -> Iterator[int]:
+    """The same, with its files in a directory."""
     program = Path(__file__).with_name("azurite") / "node_modules" / ".bin" / "azurite-blob"
     assert program.exists(), "Azurite is not installed; install it with: make setup"
     port = free_port()
-    directory = tmp_path_factory.mktemp("azurite")
     with running(
         [
             *[str(program), "--silent", "--disableTelemetry", "--skipApiVersionCheck"],
@@ -84,8 +99,14 @@ def azurite_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 @pytest.fixture(scope="session")
 def gcs_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a server that speaks Google Cloud Storage, with nothing in it."""
+    with gcs_server(tmp_path_factory.mktemp("gcs")) as port:
+        yield port
+
+
+@contextmanager
+def gcs_server(directory: Path) -> Iterator[int]:
+    """The same, with its files in a directory."""
     port = free_port()
-    directory = tmp_path_factory.mktemp("gcs")
     with running(
         [
             *[sys.executable, "-m", "testkit.storage.gcs_server", "--data-dir", f"{directory}/data"],
@@ -109,9 +130,15 @@ class SshServer:
 @pytest.fixture(scope="session")
 def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
     """An OpenSSH server."""
+    with sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@contextmanager
+def sshd(directory: Path) -> Iterator[SshServer]:
+    """The same, with its keys in a directory."""
     program = Path("/usr/sbin/sshd")
     assert program.exists(), "OpenSSH's server is not installed; install it with: make setup"
-    directory = tmp_path_factory.mktemp("sshd")
     port = free_port()
     host_key, key = (ed25519_key() for _ in range(2))
     (directory / "host_key").write_text(private_text(host_key))

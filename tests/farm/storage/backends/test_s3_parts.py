@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -6,6 +7,7 @@ from random import randbytes
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from recording_farm.farm.storage.backend import NOT_READ_BACK, Checkpoint, Part, StorageError
 from recording_farm.farm.storage.backends.s3 import S3Backend
@@ -221,3 +223,38 @@ def test_rules_should_be_those_of_the_server() -> None:
     rules = S3Backend(replace(bucket, endpoint="https://fra1.digitaloceanspaces.com")).part_rules
     assert (rules.smallest, rules.most, rules.same_size) == (5 * MEBIBYTE, 10_000, False)
     assert not S3Backend(replace(bucket, endpoint=None, region="us-east-1")).part_rules.same_size
+
+
+def test_server_of_the_tests_should_join_parts_as_amazon_does(s3_endpoint: str, content: bytes) -> None:
+    parts = [data for _, data in parts_of_content(content, SIZES)]
+    with bucket_at(s3_endpoint, "films") as bucket:
+        upload = bucket.Object("film.mp4").initiate_multipart_upload()
+        etags = {}
+        # In any order, one that is replaced, one that is not in the list.
+        for number, data in [(9, b"other"), (5, b"before"), (9, parts[3]), *enumerate(parts[:3], 2)]:
+            etags[number] = upload.Part(number).upload(Body=data)["ETag"]
+        upload.Part(7).upload(Body=b"not in the file")
+
+        def complete(*numbers: int) -> Any:
+            listed = [{"PartNumber": number, "ETag": etags[number]} for number in numbers]
+            return upload.complete(MultipartUpload={"Parts": listed})
+
+        for numbers, code in (((3, 2), "InvalidPartOrder"), ((2, 9, 10), "InvalidPart"), ((9, 10), "Entity")):
+            etags[10] = etags[9] if code == "InvalidPart" else upload.Part(10).upload(Body=b"end")["ETag"]
+            with pytest.raises(ClientError, match=code):
+                complete(*numbers)
+        film = complete(2, 3, 4, 9)
+        assert film.get()["Body"].read() == content
+        middle = SIZES[0] - 3
+        found = film.get(Range=f"bytes={middle}-{middle + 6}")
+        assert found["Body"].read() == content[middle : middle + 7]
+        assert found["ContentRange"] == f"bytes {middle}-{middle + 6}/{len(content)}"
+        digests = b"".join(hashlib.md5(data).digest() for data in parts)
+        assert film.e_tag == f'"{hashlib.md5(digests).hexdigest()}-4"'
+        assert film.content_length == len(content)
+        assert list(bucket.multipart_uploads.all()) == []
+        # Deleting it, or writing over it, ends no other object.
+        bucket.Object("other.mp4").copy_from(CopySource="films/film.mp4")
+        film.put(Body=b"new")
+        assert film.get()["Body"].read() == b"new"
+        assert bucket.Object("other.mp4").get()["Body"].read() == content
