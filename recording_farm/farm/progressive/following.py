@@ -27,6 +27,7 @@ from recording_farm.encoder.journal import read_journal
 from recording_farm.encoder.media.growing_file import LOOK_SECONDS, GrowingFile
 from recording_farm.encoder.media.partial_file import open_take
 from recording_farm.farm.errors import FarmError
+from recording_farm.farm.progressive.restored import NOTHING_RESTORED, read_restored
 from recording_farm.farm.progressive.sent_parts import Ahead, read_ahead, targets_ahead
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool, take_of
@@ -71,6 +72,7 @@ class Following:
         self.settle_us = SETTLE_US if spool.format.audio_only is None else AUDIO_SETTLE_US
         directory = self._outbox.directory / _DIRECTORY
         self._cut = GrowingCut(directory, spool.format)
+        self._restored = read_restored(self._outbox) or NOTHING_RESTORED
         if any(ahead.end > self._cut.body_size for ahead in _all_ahead(self._outbox)):
             # A power cut took the last state: what follows may differ from what was sent.
             self._cut.close()
@@ -94,6 +96,9 @@ class Following:
         """
         with self._reading:
             if self._is_finishing or self._cut.body_size < offset + size:
+                return None
+            if self._restored.has_hole(offset, offset + size):
+                # A part of an upload that another node began. The transfer sends it, from the store.
                 return None
             with self._cut.body.open("rb", buffering=0) as file:
                 return read_at(file, offset, size)
@@ -248,9 +253,8 @@ def finish_cut(spool: Spool, name: str, title: str) -> CutFile:
     the cut is continued here. Raises NothingRecordedError when there is nothing in it, CutError when the disk
     fails.
     """
+    end_takes(spool)
     outbox = Outbox.of(spool)
-    outbox.make()
-    (outbox.directory / _ENDED).touch()
     with outbox.claimed_in_turn(CLAIM):
         if (found := cut_result(outbox)) is not None:
             return found
@@ -267,6 +271,20 @@ def finish_cut(spool: Spool, name: str, title: str) -> CutFile:
             logger.warning("cutting %s again from its beginning: %s", name, error)
             shutil.rmtree(growing, ignore_errors=True)
             return Following(spool, name, title, lambda: False).run()
+
+
+def end_takes(spool: Spool) -> None:
+    """Tell the process that follows the takes that there will be no more. Raises OSError."""
+    outbox = Outbox.of(spool)
+    outbox.make()
+    (outbox.directory / _ENDED).touch()
+
+
+def forget_cut(spool: Spool) -> None:
+    """Drop what was cut: the takes that are there are cut again from their beginning."""
+    directory = Outbox.of(spool).directory
+    shutil.rmtree(directory / _DIRECTORY, ignore_errors=True)
+    (directory / _RESULT).unlink(missing_ok=True)
 
 
 def is_being_finished(spool: Spool) -> bool:

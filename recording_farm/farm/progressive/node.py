@@ -1,29 +1,43 @@
 """The process of each node that follows its recordings: it cuts and uploads them while they are recorded.
 
-It reads the spool and needs no queue. When it dies, it is started again and continues; when it is away, the
-jobs that finish recordings do its work.
+It reads the spool and needs no queue; Redis tells it whether a recording still is this node's. When it dies,
+it is started again and continues; when it is away, the jobs that finish recordings do its work.
 """
 
 import logging
 import threading
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
+from uuid import UUID
+
+import redis
 
 from recording_farm.encoder.errors import MediaError, NothingRecordedError
 from recording_farm.farm.config.settings import Settings
-from recording_farm.farm.errors import SettingsError
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.errors import FarmError, SettingsError
 from recording_farm.farm.host.processes import stop_event
 from recording_farm.farm.progressive.following import CLAIM, Following, StoppedError, is_being_finished
+from recording_farm.farm.progressive.loss import note_missing
 from recording_farm.farm.progressive.names import cut_name, is_main_file
+from recording_farm.farm.progressive.ownership import Ownership
 from recording_farm.farm.progressive.places import place_of
+from recording_farm.farm.progressive.replica import NO_REPLICA, ReplicaThread, replica_store
+from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
 from recording_farm.farm.progressive.sending import Sender
 from recording_farm.farm.progressive.sent_parts import part_bytes_of
 from recording_farm.farm.recording.formats import format_of
 from recording_farm.farm.recording.model import Recording
+from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.timeline import NOTHING as NOTHING_ELSEWHERE
+from recording_farm.farm.recording.timeline import last_take_over, recorded_elsewhere
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.record_copy import saved_record
 from recording_farm.farm.spool.spool import Spool, spools
 from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.store import Store
 from recording_farm.farm.telemetry.logs import about
 
 logger = logging.getLogger(__name__)
@@ -34,6 +48,9 @@ _LOOK_SECONDS: Final = 0.5
 _RETRY_LOOKS: Final = 20
 """So many looks after a failure, another try begins."""
 
+_MOST_RESTORES: Final = 3
+"""So often a replica that cannot be restored is tried; then the recording begins behind it."""
+
 _END_SECONDS: Final = 10
 """Time to stop; what is not cut by then is cut by others."""
 
@@ -42,24 +59,38 @@ def run_progressive(settings: Settings) -> None:
     """Follow the recordings of this node until SIGTERM."""
     stopping = stop_event(within=_END_SECONDS)
     followers: dict[str, _Follower] = {}
-    while not stopping.wait(_LOOK_SECONDS):
-        present = {directory.name: directory for directory in spools(settings.spool_dir)}
-        for name in followers.keys() - present.keys():
-            del followers[name]
-        for name, directory in present.items():
-            follower = followers.setdefault(name, _Follower(directory, settings, stopping))
-            follower.run_if_due()
-    for follower in followers.values():
-        follower.join()
+    with connect(settings.redis_address) as client:
+        node = _Node(settings, stopping, Ownership(client, settings.node), Records(client))
+        while not stopping.wait(_LOOK_SECONDS):
+            present = {directory.name: directory for directory in spools(settings.spool_dir)}
+            for name in followers.keys() - present.keys():
+                node.ownership.forget(UUID(name))
+                del followers[name]
+            for name, directory in present.items():
+                follower = followers.setdefault(name, _Follower(directory, node))
+                follower.run_if_due()
+        for follower in followers.values():
+            follower.join()
+
+
+@dataclass(frozen=True)
+class _Node:
+    """What all followers of this process share."""
+
+    settings: Settings
+    stopping: threading.Event
+    ownership: Ownership
+    records: Records
 
 
 class _Follower:
     """Follows one recording in a thread, and again after a failure."""
 
-    def __init__(self, directory: Path, settings: Settings, stopping: threading.Event) -> None:
+    def __init__(self, directory: Path, node: _Node) -> None:
         self._directory = directory
-        self._settings = settings
-        self._stopping = stopping
+        self._node = node
+        self._settings = node.settings
+        self._failed_restores = 0
         self._thread: threading.Thread | None = None
         self._looks_until_due = 0
 
@@ -92,22 +123,65 @@ class _Follower:
             return
         recording, sealed = saved
         spool = Spool(self._directory, format_of(recording))
-        if is_being_finished(spool) or not spool.numbers():
+        was_elsewhere = last_take_over(recording.timeline) is not None
+        if is_being_finished(spool) or not (spool.numbers() or was_elsewhere):
             return
-        outbox = Outbox.of(spool)
-        with outbox.claimed(CLAIM) as mine:
-            if not mine:
-                return
-            name = cut_name(recording)
-            following = Following(spool, name, recording.meeting_id, self._stopping.is_set)
-            senders = self._senders(recording, sealed, outbox, following) if is_main_file(recording) else []
+        with Outbox.of(spool).claimed(CLAIM) as mine:
+            if mine and not self._node.ownership.is_lost(recording.id):
+                self._follow_claimed(recording, sealed, spool)
+
+    def _follow_claimed(self, recording: Recording, sealed: dict[str, str], spool: Spool) -> None:
+        ownership = self._node.ownership
+        store = replica_store(recording, self._settings)
+        if store is not None and not self._is_restored(spool, store, recording):
+            return
+        following = Following(
+            spool,
+            cut_name(recording),
+            recording.meeting_id,
+            lambda: self._node.stopping.is_set() or ownership.is_lost(recording.id),
+        )
+        threads: list[Sender | ReplicaThread] = []
+        if is_main_file(recording):
+            threads += self._senders(recording, sealed, Outbox.of(spool), following)
+        if store is not None:
+            threads.append(
+                ReplicaThread(spool, store, recording.id, partial(ownership.is_mine, recording.id))
+            )
+        noting = threading.Thread(target=self._note_missing, args=(recording, spool), daemon=True)
+        try:
+            for thread in (*threads, noting):
+                thread.start()
+            following.run()
+        finally:
+            for thread in threads:
+                thread.stop()
+
+    def _is_restored(self, spool: Spool, store: Store, recording: Recording) -> bool:
+        """Restore what an earlier node has replicated; false to try it again in some seconds."""
+        try:
+            restore_if_behind(spool, store, recording, self._settings)
+        except StorageError as error:
+            elsewhere = recorded_elsewhere(recording.timeline, spool.numbers())
+            if elsewhere is NOTHING_ELSEWHERE or error.reason in NO_REPLICA:
+                return True
+            logger.warning("what an earlier node recorded cannot be restored now: %s", error.message)
+            return False
+        except NotRestorableError as error:
+            # An object may have been deleted in favor of a newer one just then.
+            self._failed_restores += 1
+            logger.error("what an earlier node recorded cannot be restored: %s", error.message)
+            return self._failed_restores >= _MOST_RESTORES
+        return True
+
+    def _note_missing(self, recording: Recording, spool: Spool) -> None:
+        """Note once what was lost with another node, when this one has begun a take."""
+        while not self._node.stopping.wait(_LOOK_SECONDS) and not is_being_finished(spool):
             try:
-                for sender in senders:
-                    sender.start()
-                following.run()
-            finally:
-                for sender in senders:
-                    sender.stop()
+                if note_missing(spool, self._node.records, recording.id):
+                    return
+            except (redis.RedisError, FarmError, OSError) as error:
+                logger.debug("the timeline does not tell yet what is missing: %s", error)
 
     def _senders(
         self, recording: Recording, sealed: dict[str, str], outbox: Outbox, following: Following
@@ -124,5 +198,8 @@ class _Follower:
             if place is not None:
                 part_bytes = part_bytes_of(recording, format_of(recording).max_bitrate, place.rules)
                 read = following.read_body
-                senders.append(Sender(outbox, transfer.target, place, part_bytes, following.identity, read))
+                is_mine = partial(self._node.ownership.is_mine, recording.id)
+                senders.append(
+                    Sender(outbox, transfer.target, place, part_bytes, following.identity, read, is_mine)
+                )
         return senders

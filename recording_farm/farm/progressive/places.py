@@ -46,9 +46,15 @@ def place_of(recording: Recording, target: str, sealed: str | None, settings: Se
     return place_at_customer(open_backend(customers, settings.address_rule), customers, recording)
 
 
+def is_apart(settings: Settings) -> bool:
+    """Whether the store outlives the data directory of a node; else a hard link is all that it needs."""
+    directory = settings.store_location.directory
+    return directory is None or not directory.resolve().is_relative_to(settings.data_dir.resolve())
+
+
 def place_in_store(store: Store, recording: Recording, settings: Settings) -> Place | None:
     """The place of a recording's main file in the store; see `place_of`."""
-    if store.takes_links_from(settings.spool_dir):
+    if not is_apart(settings):
         return None
     try:
         rules = store.part_rules

@@ -49,15 +49,26 @@ class Sender(threading.Thread):
     """Sends parts to one place until it is told to stop."""
 
     def __init__(
-        self, outbox: Outbox, target: str, place: Place, part_bytes: int, identity: str, read: Read
+        self,
+        outbox: Outbox,
+        target: str,
+        place: Place,
+        part_bytes: int,
+        identity: str,
+        read: Read,
+        is_mine: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Continue what an earlier process has sent of the body of this identity."""
+        """Continue what an earlier process has sent of the body of this identity.
+
+        `is_mine` tells whether this node still has the recording: another one may send parts else.
+        """
         super().__init__(name=f"{target} of {outbox.directory.parent.name}", daemon=True)
         self._outbox = outbox
         self._target = target
         self._place = place
         self._nothing = Ahead({}, part_bytes, identity)
         self._read = read
+        self._is_mine = is_mine
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -90,7 +101,9 @@ class Sender(threading.Thread):
                 return
 
     def _send_next(self) -> bool:
-        """Send the next part; false if there is not enough for one."""
+        """Send the next part; false if there is not enough for one, or another node may send it."""
+        if not self._is_mine():
+            return False
         ahead = read_ahead(self._outbox, self._target)
         if ahead is not None and ahead.identity != self._nothing.identity:
             self._place.abort(ahead.begun)

@@ -1,7 +1,7 @@
 """What of a file was sent to a place before it was finished: a JSON file in the outbox for each target."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,10 @@ _USED_NUMBERS: Final = 9_000
 
 _MEBIBYTE: Final = 1 << 20
 
+_SKIPPED_NUMBERS: Final = 16
+"""A node stops to send some seconds before another one takes its recording over, see `Ownership`: what it
+sent in the last of them, and what is still on its way, is less than so many parts."""
+
 
 @dataclass(frozen=True)
 class Ahead:
@@ -35,11 +39,21 @@ class Ahead:
     identity: str
     """The body that the parts are of, see `GrowingCut.identity`."""
     parts: tuple[SentPart, ...] = field(default=())
+    skipped: int = 0
+    """Numbers that nodes before may have used for parts that are not among these; see `taken_over`."""
 
     @property
     def next_part(self) -> Part:
         """The part that is sent next, once there is so much of the body."""
-        return Part(len(self.parts) + 2, len(self.parts) * self.part_bytes, self.part_bytes)
+        number = len(self.parts) + self.skipped + 2
+        return Part(number, len(self.parts) * self.part_bytes, self.part_bytes)
+
+    def taken_over(self, begun: dict[str, Any] | None = None) -> "Ahead":
+        """The upload as another node continues it, begun so if the storage needs another state for that.
+
+        The node before may still send some parts that nobody has noted.
+        """
+        return replace(self, begun=begun or self.begun, skipped=self.skipped + _SKIPPED_NUMBERS)
 
     @property
     def body_bytes(self) -> int:
@@ -65,7 +79,10 @@ def read_ahead(outbox: Outbox, target: str) -> Ahead | None:
     try:
         saved = json.loads(_file(outbox, target).read_text())
         parts = tuple(SentPart(Part(**each["part"]), dict(each["receipt"])) for each in saved["parts"])
-        return Ahead(dict(saved["begun"]), int(saved["part_bytes"]), str(saved["identity"]), parts)
+        return Ahead(
+            *(dict(saved["begun"]), int(saved["part_bytes"]), str(saved["identity"])),
+            *(parts, int(saved.get("skipped", 0))),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from recording_farm.encoder.atomic_file import write_file
 
-_FILE: Final = "findings.json"
+TALLY_NAME: Final = "findings.json"
 
 
 class Finding(StrEnum):
@@ -85,6 +85,20 @@ class Tally:
         }
 
 
+def sum_of(first: Tally, second: Tally) -> Tally:
+    """The tally of what two nodes have found one after the other."""
+    nothing = Count()
+    counts = {
+        finding: Count(
+            first.findings.get(finding, nothing).times + second.findings.get(finding, nothing).times,
+            first.findings.get(finding, nothing).seconds + second.findings.get(finding, nothing).seconds,
+        )
+        for finding in (*first.findings, *second.findings)
+    }
+    memory = max(first.peak_memory, second.peak_memory)
+    return Tally(counts, memory, first.had_company or second.had_company)
+
+
 def keep_tally(spool: Path, tally: Tally) -> None:
     """Keep a tally in the directory of a spool. A full disk is no error here.
 
@@ -92,7 +106,7 @@ def keep_tally(spool: Path, tally: Tally) -> None:
     """
     with suppress(OSError):
         content = json.dumps({**tally.as_json(), "had_company": tally.had_company})
-        write_file(spool / _FILE, content, durable=False)
+        write_file(spool / TALLY_NAME, content, durable=False)
 
 
 def read_tally(spool: Path, *, had_company: bool = False) -> Tally:
@@ -101,7 +115,7 @@ def read_tally(spool: Path, *, had_company: bool = False) -> Tally:
     `had_company` is what other nodes have seen, which counts as well.
     """
     try:
-        kept = json.loads((spool / _FILE).read_text())
+        kept = json.loads((spool / TALLY_NAME).read_text())
         findings = {Finding(name): Count(**count) for name, count in kept["findings"].items()}
         peak_memory = int(kept["peak_memory"] or 0)
         return Tally(findings, peak_memory, had_company or bool(kept.get("had_company")))

@@ -145,6 +145,7 @@ TimelineEvent = Literal[
     "page_changed",
     "rejoined",
     "warning",
+    "missing",
 ]
 """What an entry of a timeline is about."""
 
@@ -165,11 +166,11 @@ class TimelineEntry(BaseModel):
     finding: str | None = None
     """The `Finding` of the watch, or a newer version's, of a `finding_began` or `finding_ended`."""
     seconds: float | None = None
-    """How long a finding lasted that has ended, or a take."""
+    """How long a finding lasted that has ended, or a take, or how much is `missing`."""
     node: str | None = None
     """The node that was gone, of a `fault` after which another one went on."""
     message: str | None = None
-    """What happened, of a `page_changed`, `rejoined` or `warning`."""
+    """What happened, of a `page_changed`, `rejoined`, `warning` or `missing`."""
 
 
 class FileKind(StrEnum):

@@ -312,6 +312,13 @@ class Records:
         record = cast("dict[bytes, bytes]", self._redis.hgetall(_checked_key(recording_id)))
         return _found(record, organization_id, recording_id)
 
+    def node_of(self, recording_id: UUID | str) -> str | None:
+        """The node that a recording is on; None before one has claimed it. Raises NotFoundError."""
+        content = cast("bytes | None", self._redis.hget(record_key(recording_id), "node"))
+        if content is None:
+            raise _not_found(recording_id)
+        return cast("str | None", json.loads(content))
+
     def active(self, organization_id: str, meeting_id: str) -> Recording:
         """The newest recording of a meeting that waits, runs or is paused.
 

@@ -53,6 +53,16 @@ def node_with_takes(timeline: Sequence[TimelineEntry]) -> str | None:
     return node
 
 
+def last_take_over(timeline: Sequence[TimelineEntry]) -> datetime | None:
+    """Up to when the node is known to have lived from which the recording was taken over last."""
+    return next((entry.time for entry in reversed(timeline) if entry.node is not None), None)
+
+
+def last_loss(timeline: Sequence[TimelineEntry]) -> TimelineEntry | None:
+    """The last fault that ended a take: the loss of a node, or the death of its recorder."""
+    return next((entry for entry in reversed(timeline) if entry.event == "fault"), None)
+
+
 def take_overs(timeline: Sequence[TimelineEntry], since: datetime) -> int:
     """How often the recording has been taken over since then."""
     return sum(entry.node is not None and entry.time >= since for entry in timeline)

@@ -17,6 +17,7 @@ from recording_farm.encoder.cut.growing_cut import CutFile
 from recording_farm.encoder.cut.joiner import TakeMedia
 from recording_farm.encoder.formats import Format
 from recording_farm.encoder.journal import Journal, read_journal
+from recording_farm.encoder.live.hls import TimedText, read_timed_texts
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.errors import FarmError
 from recording_farm.farm.recording.formats import format_of
@@ -53,6 +54,15 @@ class Spool:
     def texts_over(self) -> Path:
         """Marker: the page has finished its timed texts."""
         return self.directory / "texts.over"
+
+    @property
+    def before(self) -> Path:
+        """Directory of what earlier nodes have kept besides the takes: texts and findings."""
+        return self.directory / "before"
+
+    def all_texts(self) -> list[TimedText]:
+        """The timed texts of the page, also those that earlier nodes kept."""
+        return [*read_timed_texts(self.before / TEXTS), *read_timed_texts(self.texts)]
 
     def make(self) -> None:
         """Create the directory, accessible only to this user."""

@@ -96,6 +96,18 @@ class UnfinishedParts(PartsBackend, Protocol):
         """The unfinished uploads whose key starts with `prefix`."""
 
 
+@runtime_checkable
+class AdoptableParts(PartsBackend, Protocol):
+    """A backend whose parts are written by offset: a late writer would overwrite those of another one."""
+
+    def adopt_parts(self, key: str, begun: dict[str, Any]) -> dict[str, Any]:
+        """Take an upload away from the process that began it; returns its state from now on.
+
+        That process gets `upload_gone`. May be repeated, also with a state that another call has replaced.
+        Raises StorageError: `upload_gone` when there is no such upload.
+        """
+
+
 def upload_gone() -> StorageError:
     """The error for an upload that the storage no longer knows, or that it cannot finish."""
     return StorageError(UPLOAD_GONE, "the storage no longer has the parts of this upload", lasting=True)

@@ -21,7 +21,14 @@ from recording_farm.farm.storage.backends.directory import DirectoryBackend
 from recording_farm.farm.storage.backends.encrypted_directory import EncryptedDirectoryBackend
 from recording_farm.farm.storage.backends.stored_file import StoredFile
 from recording_farm.farm.storage.content_types import content_type
-from recording_farm.farm.storage.parts import Data, PartRules, SentPart, UnfinishedParts, no_parts
+from recording_farm.farm.storage.parts import (
+    AdoptableParts,
+    Data,
+    PartRules,
+    SentPart,
+    UnfinishedParts,
+    no_parts,
+)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 """Valid names of files. A leading dot is reserved for incomplete copies."""
@@ -111,6 +118,12 @@ class Store:
     def abort_parts(self, recording_id: UUID | str, name: str, begun: dict[str, Any]) -> None:
         """Drop an upload; a missing one is no error."""
         self._in_parts.abort_parts(self._key(recording_id, name), begun)
+
+    def adopt_parts(self, recording_id: UUID | str, name: str, begun: dict[str, Any]) -> dict[str, Any]:
+        """Take an upload over from another node; see `AdoptableParts`, which not every backend has to be."""
+        if not isinstance(self._backend, AdoptableParts):
+            return begun
+        return self._backend.adopt_parts(self._key(recording_id, name), begun)
 
     def unfinished_parts(self, recording_id: UUID | None = None) -> Iterator[UnfinishedFile]:
         """The unfinished uploads of a recording, or of all; uploads of others to the bucket are left out."""

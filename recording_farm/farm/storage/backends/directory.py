@@ -20,7 +20,14 @@ from recording_farm.farm.storage.backend import (
     check_size,
     key_parts,
 )
-from recording_farm.farm.storage.backends.directory_parts import Drafts, finish, has_parts, send, unfinished
+from recording_farm.farm.storage.backends.directory_parts import (
+    Drafts,
+    adopt,
+    finish,
+    has_parts,
+    send,
+    unfinished,
+)
 from recording_farm.farm.storage.backends.disk import disk_faults, link_or_copy
 from recording_farm.farm.storage.backends.encrypted_file import is_encrypted
 from recording_farm.farm.storage.backends.encrypted_parts import is_of_parts
@@ -142,6 +149,14 @@ class DirectoryBackend:
             target = self._target(key)
             Drafts.of(target, begun).delete()
             self._remove_empty(target.parent)
+
+    def adopt_parts(self, key: str, begun: dict[str, Any]) -> dict[str, Any]:
+        """See `AdoptableParts`."""
+        with disk_faults(self._root):
+            target = self._target(key)
+            adopted = adopt(Drafts.of(target, begun)).begun
+            self._sync_directories(target.parent)
+        return adopted
 
     def unfinished_parts(self, prefix: str) -> Iterator[Unfinished]:
         """See `UnfinishedParts`."""

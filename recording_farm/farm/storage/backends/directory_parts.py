@@ -69,24 +69,25 @@ class Drafts:
     @property
     def body(self) -> Path:
         """All parts but the first."""
-        return self._draft("body")
+        return self.draft("body")
 
     @property
     def first(self) -> Path:
         """The first part."""
-        return self._draft("first")
+        return self.draft("first")
 
     @property
     def marks(self) -> Path:
         """The MD5 of what was last written for each part, by its number."""
-        return self._draft("marks")
+        return self.draft("marks")
 
     @property
     def end(self) -> Path:
         """The file while it is made of the parts."""
-        return self._draft("end")
+        return self.draft("end")
 
-    def _draft(self, kind: str) -> Path:
+    def draft(self, kind: str) -> Path:
+        """A file of the upload."""
         return draft_of(self.target, f"{self.token}-{kind}-{self.target.name}")
 
     @contextmanager
@@ -147,6 +148,35 @@ def finish(drafts: Drafts, sent: Sequence[SentPart]) -> None:
         room = first_size - begin
         if not (end and room >= 0 and _move(drafts, body, end, room, first_size)):
             _copy(drafts, body, begin, end, first_size)
+
+
+def adopt(drafts: Drafts) -> Drafts:
+    """Rename the files of an upload, so that another process can no longer write into them.
+
+    Another call, or one that was interrupted, may have renamed some of them before: all drafts of a target
+    that began in the same second are the same upload. Raises StorageError when there is no body, OSError.
+    """
+    adopted = Drafts(drafts.target, f"{drafts.token[:8]}{token_hex(4)}")
+    body = _renamed(drafts, "body")
+    if body is None:
+        raise upload_gone()
+    with Drafts(drafts.target, body).locked():
+        for kind in ("first", "marks", "body"):
+            token = _renamed(drafts, kind)
+            if token is not None:
+                Drafts(drafts.target, token).draft(kind).rename(adopted.draft(kind))
+    return adopted
+
+
+def _renamed(drafts: Drafts, kind: str) -> str | None:
+    """The token that a file of an upload has now; None if there is no such file."""
+    path = drafts.draft(kind)
+    any_token = path.name.replace(drafts.token, f"{drafts.token[:8]}????????")
+    found = next(iter(sorted(path.parent.glob(any_token))), None)
+    if found is None:
+        return None
+    before = path.name.index(drafts.token)
+    return found.name[before : before + len(drafts.token)]
 
 
 def unfinished(directory: Path) -> Iterator[Drafts]:

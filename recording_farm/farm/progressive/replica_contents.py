@@ -1,0 +1,157 @@
+"""What of a spool its replica needs, so that another node can continue the cut and its uploads.
+
+Of the takes it needs what the saved state of the cut does not contain yet, of the body what the store has not
+got in parts, and small files whole. Files that only grow are replicated by ranges.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from recording_farm.encoder.journal import read_journal
+from recording_farm.encoder.media.take_tail import introduction_size
+from recording_farm.encoder.mux.body import BODY_NAME, LOG_NAME
+from recording_farm.encoder.mux.samples import ENTRY
+from recording_farm.farm.progressive.sent_parts import FIRST_BYTES, read_ahead
+from recording_farm.farm.recording.findings import TALLY_NAME
+from recording_farm.farm.recording.transfers import STORE
+from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.spool.spool import Spool
+
+CUT: Final = "out/.cut"
+
+_LONGEST_FRAGMENT_US: Final = 5_000_000
+"""A fragment or cluster is shorter. A tail begins so long before the first frame that is needed."""
+
+Interval = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Grown:
+    """The intervals that are needed of a file that only grows; `identity` changes when it begins again."""
+
+    identity: object
+    intervals: tuple[Interval, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is needed of a spool's files, by their paths in it."""
+
+    grown: Mapping[str, Grown] = field(default_factory=dict)
+    whole: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass
+class TakeMarks:
+    """How long a take's file was at which times of the take (µs): all in it before is older."""
+
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    last_size: int = 0
+
+    def note(self, size: int, time_us: int) -> None:
+        """Add a mark. A file that does not grow has no marks: it may be of another machine."""
+        if self.last_size and size > self.last_size:
+            self.sizes.append((size, time_us))
+        self.last_size = size
+
+    def size_before(self, time_us: int) -> int:
+        """So many bytes have nothing that is later; earlier marks are forgotten."""
+        while len(self.sizes) > 1 and self.sizes[1][1] <= time_us:
+            del self.sizes[0]
+        return self.sizes[0][0] if self.sizes and self.sizes[0][1] <= time_us else 0
+
+
+class SpoolContents:
+    """Looks at a spool that is recorded into."""
+
+    def __init__(self, spool: Spool) -> None:
+        """Nothing is known of its takes yet."""
+        self._spool = spool
+        self._outbox = Outbox.of(spool)
+        self._marks: dict[str, TakeMarks] = {}
+
+    def look(self) -> Contents:
+        """What is needed now. Raises OSError, also when a file was just replaced."""
+        # The parts first: then the state is at least as far.
+        whole = dict(self._receipts())
+        ahead = read_ahead(self._outbox, STORE)
+        state, saved = self._state()
+        grown = dict(self._takes(saved))
+        if saved:
+            whole[f"{CUT}/state"] = state
+            whole[f"{CUT}/streams"] = (self._spool.directory / CUT / "streams").read_bytes()
+            sent = ahead.end if ahead is not None and ahead.identity == saved["identity"] else 0
+            grown |= self._cut(saved, sent)
+        whole |= self._small()
+        grown |= self._texts()
+        return Contents(grown, whole)
+
+    def _receipts(self) -> Iterator[tuple[str, bytes]]:
+        for file in self._outbox.directory.glob(".*.ahead"):
+            yield f"{self._outbox.directory.name}/{file.name}", file.read_bytes()
+
+    def _state(self) -> tuple[bytes, Mapping[str, Any]]:
+        """The state of the cut, as it is saved and as it is read."""
+        try:
+            content = (self._spool.directory / CUT / "state").read_bytes()
+            return content, json.loads(content)
+        except (FileNotFoundError, ValueError):
+            return b"", {}
+
+    def _cut(self, saved: Mapping[str, Any], sent: int) -> Iterator[tuple[str, Grown]]:
+        identity, body_size = saved["identity"], int(saved["body"])
+        body: tuple[Interval, ...] = ((0, body_size),)
+        if sent:
+            # What is held back for the first part, and what is behind the parts.
+            body = ((0, FIRST_BYTES), (sent, body_size))
+        yield f"{CUT}/{BODY_NAME}", Grown(identity, body)
+        yield f"{CUT}/{LOG_NAME}", Grown(identity, ((0, int(saved["samples"]) * ENTRY.itemsize),))
+
+    def _takes(self, saved: Mapping[str, Any]) -> Iterator[tuple[str, Grown]]:
+        place = saved["join"]["take"] if saved else None
+        for number in sorted(self._spool.numbers()):
+            file = self._spool.media(number)
+            is_joined = place is not None and place["number"] is not None and number < place["number"]
+            if is_joined or not file.exists():
+                self._marks.pop(file.name, None)
+                continue
+            status = file.stat()
+            marks = self._marks.setdefault(file.name, TakeMarks())
+            journal = read_journal(file.with_suffix(".json"))
+            if journal is not None:
+                # Behind the look at the size: nothing in it is of a later time.
+                marks.note(status.st_size, journal.time_of(time.monotonic_ns() // 1000))
+            begin = 0
+            if place is not None and place["number"] == number:
+                begin = marks.size_before(_written_until(place) - _LONGEST_FRAGMENT_US)
+            introduction = introduction_size(file)
+            if not introduction or begin <= introduction:
+                yield file.name, Grown(status.st_ino, ((0, status.st_size),))
+            else:
+                yield file.name, Grown(status.st_ino, ((0, introduction), (begin, status.st_size)))
+
+    def _small(self) -> Iterator[tuple[str, bytes]]:
+        directory = self._spool.directory
+        for file in [
+            *directory.glob("take-[0-9]*.json"),
+            *directory.glob(TALLY_NAME),
+            *self._spool.before.glob("*"),
+            *directory.glob(self._spool.texts_over.name),
+        ]:
+            yield file.relative_to(directory).as_posix(), file.read_bytes()
+
+    def _texts(self) -> Iterator[tuple[str, Grown]]:
+        if self._spool.texts.exists():
+            status = self._spool.texts.stat()
+            yield self._spool.texts.name, Grown(status.st_ino, ((0, status.st_size),))
+
+
+def _written_until(place: Mapping[str, Any]) -> int:
+    """Up to which time of its own (µs) all of a take is in the body."""
+    untils = [place["video_until"], place["audio_until"]]
+    known = [until for until in untils if until is not None]
+    # A recording of sound alone has no frames, and a broken one may have no sound.
+    return min(known, default=-1)

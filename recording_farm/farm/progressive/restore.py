@@ -1,0 +1,274 @@
+"""Restores a spool from its replica in the store, on the node that takes the recording over.
+
+The recorder of this node need not wait for it: it records takes with higher numbers meanwhile. The cut waits.
+"""
+
+import logging
+import os
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+from uuid import UUID
+
+import av
+
+from recording_farm.encoder.atomic_file import write_file
+from recording_farm.encoder.journal import Journal, read_journal
+from recording_farm.encoder.media.packets import time_of, whole_packets
+from recording_farm.encoder.media.partial_file import open_take, whole_bytes
+from recording_farm.encoder.media.take_tail import first_fragment, introduction_size
+from recording_farm.encoder.mux.body import BODY_NAME
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.errors import FarmError
+from recording_farm.farm.progressive.replica import known_generation, save_generation
+from recording_farm.farm.progressive.replica_contents import CUT
+from recording_farm.farm.progressive.replica_format import (
+    MAX_OBJECT_BYTES,
+    DamagedReplicaError,
+    Index,
+    PieceName,
+    Range,
+    newest,
+    unpack,
+)
+from recording_farm.farm.progressive.restored import Restored, save_restored
+from recording_farm.farm.progressive.sent_parts import read_ahead, save_ahead, targets_ahead
+from recording_farm.farm.recording.findings import TALLY_NAME, keep_tally, read_tally, sum_of
+from recording_farm.farm.recording.model import Recording
+from recording_farm.farm.recording.timeline import last_take_over
+from recording_farm.farm.recording.transfers import STORE
+from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.spool.spool import TEXTS, Spool
+from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.parts import UPLOAD_GONE
+from recording_farm.farm.storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+_FETCHES: Final = 4
+"""Objects that are fetched at once."""
+
+_HEAD_BYTES: Final = 8 << 20
+"""The first fragment of a tail begins in less."""
+
+_DRAFT: Final = ".restored"
+_FILE: Final = re.compile(r"(out/(\.cut/)?|before/)?\.?[A-Za-z0-9_-][A-Za-z0-9._-]*")
+
+
+class NotRestorableError(FarmError):
+    """The replica of a spool does not fit what this node has, or is damaged."""
+
+
+def restore_if_behind(spool: Spool, store: Store, recording: Recording, settings: Settings) -> None:
+    """Restore the spool if another node, or an earlier disk of this one, has replicated what is not here.
+
+    Only the process that holds the claim `cut` may. Raises StorageError, NotRestorableError, OSError.
+    """
+    outbox = Outbox.of(spool)
+    names = list(store.list_names(recording.id))
+    found = newest(names)
+    if found is None or found.generation <= known_generation(outbox):
+        return
+    logger.warning("restoring what an earlier node recorded, from the store")
+    draft = spool.directory / _DRAFT
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        index = _download(store, recording.id, found, names, draft)
+        _set_old_takes_aside(spool, recording, settings)
+        restored = _move_in_place(index, draft, spool)
+    except DamagedReplicaError as error:
+        raise NotRestorableError(str(error)) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    _take_uploads_over(outbox, store, recording)
+    save_restored(outbox, restored)
+    save_generation(outbox, found.generation)
+    logger.info("restored %d files", len(index.files))
+
+
+def _download(store: Store, recording_id: UUID, found: PieceName, names: list[str], draft: Path) -> Index:
+    """Write what the objects have into the directory `draft`, each file with holes where it has nothing."""
+    index, data = unpack(store.get_bytes(recording_id, str(found), MAX_OBJECT_BYTES))
+    _write_ranges(index, found.number, data, draft)
+    present = {
+        parsed.number: name
+        for name in names
+        if (parsed := PieceName.parse(name)) is not None
+        and (parsed.generation, parsed.writer) == (found.generation, found.writer)
+    }
+
+    def fetch(number: int) -> None:
+        if number not in present:
+            raise NotRestorableError(f"the store lacks the object {number} of the replica")
+        _, content = unpack(store.get_bytes(recording_id, present[number], MAX_OBJECT_BYTES))
+        _write_ranges(index, number, content, draft)
+
+    with ThreadPoolExecutor(_FETCHES) as pool:
+        for _ in pool.map(fetch, sorted(index.pieces - {found.number})):
+            pass
+    return index
+
+
+def _write_ranges(index: Index, number: int, data: memoryview, draft: Path) -> None:
+    for file, ranges in index.files.items():
+        if not _FILE.fullmatch(file):
+            raise DamagedReplicaError("a replica has a file that no spool has")
+        for each in ranges:
+            if each.piece != number:
+                continue
+            content = data[each.at : each.at + each.size]
+            if len(content) != each.size:
+                raise DamagedReplicaError("an object of a replica is too short")
+            target = draft / file
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.pwrite(descriptor, content, each.offset)
+            finally:
+                os.close(descriptor)
+
+
+def _move_in_place(index: Index, draft: Path, spool: Spool) -> Restored:
+    outbox = Outbox.of(spool)
+    outbox.make()
+    spool.before.mkdir(exist_ok=True, mode=0o700)
+    shutil.rmtree(spool.directory / CUT, ignore_errors=True)
+    for stale in outbox.directory.glob(".*.ahead"):
+        stale.unlink()
+    _check_takes(index, spool)
+    _merge_before(draft, spool)
+    for file in index.files:
+        source, target = draft / file, spool.directory / file
+        if not source.exists():
+            continue
+        if PurePosixPath(file).suffix == spool.format.take_suffix and "/" not in file:
+            _move_take(source, index.files[file], target)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            source.replace(target)
+    last, until_us = _end_of(spool, index)
+    begin, end = _hole(index.files.get(f"{CUT}/{BODY_NAME}", ()))
+    return Restored(last, until_us, begin, end)
+
+
+def _check_takes(index: Index, spool: Spool) -> None:
+    for file in index.files:
+        if file.startswith("take-") and (spool.directory / file).exists():
+            raise NotRestorableError(f"{file} of an earlier node has the number of a take of this one")
+
+
+def _merge_before(draft: Path, spool: Spool) -> None:
+    """Put texts and findings behind those of still earlier nodes."""
+    texts = [draft / spool.before.name / TEXTS, draft / TEXTS]
+    content = b"".join(each.read_bytes() for each in texts if each.exists())
+    if content:
+        write_file(spool.before / TEXTS, content)
+    keep_tally(spool.before, sum_of(read_tally(draft / spool.before.name), read_tally(draft)))
+    for each in (*texts, draft / spool.before.name / TALLY_NAME, draft / TALLY_NAME):
+        each.unlink(missing_ok=True)
+
+
+def _move_take(source: Path, ranges: tuple[Range, ...], target: Path) -> None:
+    """Move a take in place: its introduction and, behind it, the first whole fragment and what follows."""
+    _, tail = _tail_of(ranges)
+    if tail is not None:
+        # More than the introduction may have come before the hole, and end in the middle of a fragment.
+        introduction = introduction_size(source)
+        compact = source.with_name(f"{source.name}.compact")
+        with source.open("rb") as file, compact.open("xb") as output:
+            output.write(file.read(introduction))
+            file.seek(tail)
+            head = file.read(_HEAD_BYTES)
+            begin = first_fragment(head, source.suffix)
+            if begin is not None:
+                output.write(head[begin:])
+                shutil.copyfileobj(file, output, 1 << 20)
+        compact.replace(source)
+    with source.open("r+b") as file:
+        file.truncate(whole_bytes(file))
+    source.replace(target)
+
+
+def _tail_of(ranges: tuple[Range, ...]) -> tuple[int, int | None]:
+    """Where the introduction ends and the tail begins; None if there is nothing between them."""
+    position = 0
+    for each in ranges:
+        if each.offset > position:
+            return position, each.offset
+        position = max(position, each.end)
+    return position, None
+
+
+def _hole(ranges: tuple[Range, ...]) -> tuple[int, int]:
+    begin, end = _tail_of(ranges)
+    return (0, 0) if end is None else (begin, end)
+
+
+def _end_of(spool: Spool, index: Index) -> tuple[int | None, int | None]:
+    """The last take that was restored, and its end (unix, µs), which becomes the time of its file."""
+    numbers = {int(found[1]) for file in index.files if (found := re.match(r"take-(\d+)\.", file))}
+    last = max(numbers, default=None)
+    if last is None:
+        return None, None
+    until_us = None
+    for number in sorted(numbers):
+        file = spool.media(number)
+        journal = read_journal(file.with_suffix(".json"))
+        if not file.exists() or journal is None:
+            continue
+        until_us = _last_time(file, journal)
+        if until_us is not None:
+            # A take without an end ends with its last write.
+            os.utime(file, ns=(until_us * 1000, until_us * 1000))
+    return last, until_us
+
+
+def _last_time(file: Path, journal: Journal) -> int | None:
+    try:
+        with open_take(file) as source:
+            last = max((time_of(packet) for packet in whole_packets(source)), default=None)
+    except av.FFmpegError:
+        return None
+    if last is None:
+        return None
+    return journal.epoch * 1_000_000 + round(last / Fraction(*journal.stretch))
+
+
+def _set_old_takes_aside(spool: Spool, recording: Recording, settings: Settings) -> None:
+    """Set takes aside that this node recorded before another one took the recording over from it."""
+    taken_over = last_take_over(recording.timeline)
+    if taken_over is None:
+        return
+    before_us = round(taken_over.timestamp() * 1_000_000)
+    directory = settings.superseded_dir / str(recording.id)
+    for number in spool.numbers():
+        media = spool.media(number)
+        journal = read_journal(media.with_suffix(".json"))
+        if journal is None or journal.wall_us >= before_us:
+            continue
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for file in (media, media.with_suffix(".json")):
+            if file.exists():
+                shutil.move(file, directory / file.name)
+        logger.warning("set take %d aside: another node had taken the recording over", number)
+
+
+def _take_uploads_over(outbox: Outbox, store: Store, recording: Recording) -> None:
+    """Continue the uploads of the node before, in a way that what it still sends does no harm."""
+    for target in targets_ahead(outbox):
+        ahead = read_ahead(outbox, target)
+        if ahead is None:
+            continue
+        begun: dict[str, Any] | None = None
+        if target == STORE:
+            try:
+                begun = store.adopt_parts(recording.id, recording.output_file_name, ahead.begun)
+            except StorageError as error:
+                if error.reason != UPLOAD_GONE:
+                    raise
+                # The finish job notices it, too.
+                logger.error("the store no longer has the parts that an earlier node sent: %s", error.message)
+        save_ahead(outbox, target, ahead.taken_over(begun))
