@@ -2,6 +2,7 @@
 
     body      the content of the finished file behind its head
     samples   where each sample lies in it
+    checksums of the body
     streams   the tracks of the first take
     state     how far it has come, and what is needed to continue in another process
     head      the head, once the file is finished
@@ -41,6 +42,7 @@ from recording_farm.encoder.formats import Format
 from recording_farm.encoder.media.packets import Packet, time_of, whole_packets
 from recording_farm.encoder.mux import mp4, webm
 from recording_farm.encoder.mux.body import BODY_NAME, LOG_NAME, Body, is_webm, scales_of
+from recording_farm.encoder.mux.checksums import BodyChecksums, SavedChecksums
 from recording_farm.encoder.mux.samples import Entries, read_entries
 from recording_farm.encoder.mux.template import last_durations, make_template, save_streams
 
@@ -68,7 +70,8 @@ Look = Callable[[int], TakeMedia]
 class CutFile:
     """A finished file with its frames, lost frames, and frames that came too close together.
 
-    `body_bytes` of it are behind its head; they are those of the growing cut of this `identity`.
+    `body_bytes` of it are behind its head, with these `checksums`; they are those of the growing cut of this
+    `identity`.
     """
 
     path: Path
@@ -80,6 +83,7 @@ class CutFile:
     joints: tuple[TakeJoint, ...] = ()
     body_bytes: int = 0
     identity: str = ""
+    checksums: BodyChecksums = field(default_factory=BodyChecksums)
 
 
 class GrowingCut:
@@ -92,7 +96,7 @@ class GrowingCut:
         self._format = fmt
         saved = _read_state(directory / _STATE)
         try:
-            self._body = Body(directory, fmt, saved.body_size, saved.entries)
+            self._body = Body(directory, fmt, saved.body_size, saved.entries, saved.checksums)
         except OSError:
             # A power cut may have taken what the state was written behind.
             saved = _Saved()
@@ -167,6 +171,7 @@ class GrowingCut:
         return CutFile(
             *(target, joined.duration_us, joined.frames, joined.lost, joined.crowded),
             *(len(joined.joints), joined.joints, self._body.size, self.identity),
+            self._body.checksums.result(),
         )
 
     def close(self) -> None:
@@ -206,6 +211,7 @@ class GrowingCut:
             "identity": self.identity,
             "body": self._body.size,
             "samples": self._body.entries,
+            "checksums": asdict(self._body.checksums.saved),
             "began_us": self._began_us,
             "join": asdict(self._joiner.state),
         }
@@ -250,11 +256,12 @@ def _insert_room(body: Path, size: int) -> bool:
 
 @dataclass(frozen=True)
 class _Saved:
-    """A saved state: the sizes of body and log, and where the joiner was."""
+    """A saved state: the sizes of body, log and checksums, and where the joiner was."""
 
     identity: str = field(default_factory=partial(token_hex, 8))
     body_size: int = 0
     entries: int = 0
+    checksums: SavedChecksums = field(default_factory=SavedChecksums)
     began_us: int | None = None
     join: JoinState | None = None
 
@@ -270,6 +277,9 @@ def _read_state(file: Path) -> _Saved:
         state = JoinState(
             join["picture_end"], Fraction(join["sound_end"]), join["codec_delay_ms"], joints, place
         )
-        return _Saved(saved["identity"], saved["body"], saved["samples"], saved["began_us"], state)
+        checksums = SavedChecksums.of(saved["checksums"])
+        return _Saved(
+            *(saved["identity"], saved["body"], saved["samples"], checksums, saved["began_us"], state)
+        )
     except (OSError, ValueError, TypeError, KeyError):
         return _Saved()

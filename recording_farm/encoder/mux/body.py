@@ -1,15 +1,19 @@
 """The body of a file that is being written, with the log of its samples."""
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from recording_farm.encoder.formats import SAMPLE_RATE, Format
 from recording_farm.encoder.mux import mp4, webm
+from recording_farm.encoder.mux.checksums import GrowingChecksums, SavedChecksums
+from recording_farm.encoder.mux.open_file import opened_at
 from recording_farm.encoder.mux.samples import ENTRY, Kind, Sample, append_entries
 
 BODY_NAME: Final = "body"
 LOG_NAME: Final = "samples"
+CHECKSUMS_NAME: Final = "checksums"
 
 
 def is_webm(fmt: Format) -> bool:
@@ -31,19 +35,25 @@ class Body:
     `size` and `entries` are those of the groups that are written.
     """
 
-    def __init__(self, directory: Path, fmt: Format, size: int = 0, entries: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        fmt: Format,
+        size: int = 0,
+        entries: int = 0,
+        checksums: SavedChecksums | None = None,
+    ) -> None:
         """Continue the files in `directory` behind so much of them; what lies behind it is dropped."""
         self._is_webm = is_webm(fmt)
         self._scales = scales_of(fmt)
         self._pending: list[Sample] = []
         self.size = size
         self.entries = entries
-        self._body = _opened_at(directory / BODY_NAME, size)
-        try:
-            self._log = _opened_at(directory / LOG_NAME, entries * ENTRY.itemsize)
-        except BaseException:
-            self._body.close()
-            raise
+        with ExitStack() as opened:
+            self._body = opened.enter_context(opened_at(directory / BODY_NAME, size))
+            self._log = opened.enter_context(opened_at(directory / LOG_NAME, entries * ENTRY.itemsize))
+            self.checksums = GrowingChecksums(directory / CHECKSUMS_NAME, checksums)
+            opened.pop_all()
 
     def begins_group(self, sample: Sample) -> bool:
         """Whether a sample is the first of the next group."""
@@ -73,6 +83,7 @@ class Body:
         self._pending.clear()
         self._body.write(data)
         append_entries(self._log, entries)
+        self.checksums.update(data)
         self.size += len(data)
         self.entries += len(entries)
 
@@ -85,18 +96,4 @@ class Body:
         """Close the files. What is not flushed is dropped."""
         self._body.close()
         self._log.close()
-
-
-def _opened_at(path: Path, size: int) -> BinaryIO:
-    """A file opened for writing behind its first `size` bytes. Raises OSError when it is shorter."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115 - closed by the body
-    try:
-        if os.fstat(descriptor).st_size < size:
-            raise OSError(f"{path} is shorter than it was")
-        file.truncate(size)
-        file.seek(size)
-    except BaseException:
-        file.close()
-        raise
-    return file
+        self.checksums.close()

@@ -26,6 +26,7 @@ from recording_farm.encoder.errors import CutError, NothingRecordedError
 from recording_farm.encoder.journal import read_journal
 from recording_farm.encoder.media.growing_file import LOOK_SECONDS, GrowingFile
 from recording_farm.encoder.media.partial_file import open_take
+from recording_farm.encoder.mux.checksums import Block, BodyChecksums
 from recording_farm.farm.errors import FarmError
 from recording_farm.farm.progressive.restored import NOTHING_RESTORED, read_restored
 from recording_farm.farm.progressive.sent_parts import Ahead, read_ahead, targets_ahead
@@ -297,7 +298,10 @@ def cut_result(outbox: Outbox) -> CutFile | None:
     try:
         fields = json.loads((outbox.directory / _RESULT).read_text())
         joints = tuple(TakeJoint(**joint) for joint in fields["joints"])
-        file = CutFile(**fields | {"path": outbox.directory / fields["path"], "joints": joints})
+        blocks = tuple(Block(**block) for block in fields["checksums"]["blocks"])
+        checksums = BodyChecksums(fields["checksums"]["crc32c"], blocks)
+        path = outbox.directory / fields["path"]
+        file = CutFile(**fields | {"path": path, "joints": joints, "checksums": checksums})
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return file if file.path.exists() else None

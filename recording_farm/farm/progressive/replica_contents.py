@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from recording_farm.encoder.journal import read_journal
 from recording_farm.encoder.media.take_tail import introduction_size
-from recording_farm.encoder.mux.body import BODY_NAME, LOG_NAME
+from recording_farm.encoder.mux.body import BODY_NAME, CHECKSUMS_NAME, LOG_NAME
+from recording_farm.encoder.mux.checksums import ROW_BYTES
 from recording_farm.encoder.mux.samples import ENTRY
 from recording_farm.farm.progressive.sent_parts import FIRST_BYTES, read_ahead
 from recording_farm.farm.recording.findings import TALLY_NAME
@@ -109,6 +110,8 @@ class SpoolContents:
             body = ((0, FIRST_BYTES), (sent, body_size))
         yield f"{CUT}/{BODY_NAME}", Grown(identity, body)
         yield f"{CUT}/{LOG_NAME}", Grown(identity, ((0, int(saved["samples"]) * ENTRY.itemsize),))
+        rows = int(saved["checksums"]["rows"])
+        yield f"{CUT}/{CHECKSUMS_NAME}", Grown(identity, ((0, rows * ROW_BYTES),))
 
     def _takes(self, saved: Mapping[str, Any]) -> Iterator[tuple[str, Grown]]:
         place = saved["join"]["take"] if saved else None

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 
 import av
@@ -19,6 +20,7 @@ from recording_farm.farm.progressive import following
 from recording_farm.farm.progressive.following import CLAIM, Following, StoppedError, finish_cut
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool
+from recording_farm.farm.storage.crc32c import crc32c
 from testkit.encoder.beeps import make_take
 
 SECONDS = 6
@@ -62,7 +64,22 @@ def content(file: CutFile) -> tuple[object, ...]:
             for packet in source.demux()
             if packet.size
         ]
-    return sorted(packets), replace(file, path=Path(), identity="")
+    check_blocks(file)
+    # A block that was not full ends where a process stopped.
+    checksums = replace(file.checksums, blocks=())
+    return sorted(packets), replace(file, path=Path(), identity="", checksums=checksums)
+
+
+def check_blocks(file: CutFile) -> None:
+    """Compare the checksums of a file with its content behind the head."""
+    body = file.path.read_bytes()[-file.body_bytes :]
+    assert crc32c(body) == file.checksums.crc32c
+    position = 0
+    for block in file.checksums.blocks:
+        data = body[position : position + block.size]
+        assert sha256(data).hexdigest() == block.sha256
+        position += block.size
+    assert position == len(body)
 
 
 def whole(takes: Spool, directory: Path) -> tuple[object, ...]:
