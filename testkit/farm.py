@@ -16,7 +16,7 @@ from recording_farm.farm.recording.model import FileKind, Reason, ReasonKind, Re
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.sealed_urls import open_urls
 from recording_farm.farm.recording.transfers import STORE, Transfer
-from recording_farm.farm.spool.manifest import describe
+from recording_farm.farm.spool.finished_file import describe
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import spool_of
 from recording_farm.farm.storage.targets import TARGET, public

@@ -37,6 +37,11 @@ class BodyChecksums:
     crc32c: int = 0
     blocks: tuple[Block, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return sum(block.size for block in self.blocks)
+
 
 @dataclass(frozen=True)
 class SavedChecksums:

@@ -16,6 +16,7 @@ from recording_farm.encoder.errors import NothingRecordedError
 from recording_farm.encoder.journal import Journal
 from recording_farm.encoder.live.hls import read_timed_texts
 from recording_farm.encoder.media.probe import probe
+from recording_farm.encoder.mux.checksums import BodyChecksums
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings, load_settings
 from recording_farm.farm.db.clients import connect
@@ -25,6 +26,7 @@ from recording_farm.farm.jobs.settle import has_running_outputs, settle
 from recording_farm.farm.jobs.transfer_attempt import run_transfer
 from recording_farm.farm.progressive.following import finish_cut
 from recording_farm.farm.progressive.names import cut_name
+from recording_farm.farm.progressive.restored import NOTHING_RESTORED, read_restored
 from recording_farm.farm.progressive.sending import drop_leftovers
 from recording_farm.farm.queues.transfers import enqueue_transfer
 from recording_farm.farm.recording.findings import Tally, read_tally
@@ -38,8 +40,9 @@ from recording_farm.farm.recording.model import (
 )
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import OVER, STORE
+from recording_farm.farm.spool.finished_file import describe_grown
 from recording_farm.farm.spool.interactive_archive import make_archive
-from recording_farm.farm.spool.manifest import describe, manifest_path, read_manifest, write_manifest
+from recording_farm.farm.spool.manifest import manifest_path, read_manifest, write_manifest
 from recording_farm.farm.spool.outbox import Outbox, remove_takes
 from recording_farm.farm.spool.set_aside import has_recorded, is_superseded, set_aside
 from recording_farm.farm.spool.spool import Spool, spool_of
@@ -183,12 +186,16 @@ def _cut(recording: Recording, spool: Spool, manifest: Path) -> None:
         assert recording.audio_file is not None
         export_audio(cut.path, file, recording.audio_file)
     media = probe(file if cut.path.suffix == file.suffix else cut.path)
-    made = [(describe(file, FileKind.VIDEO if recording.video_file else FileKind.AUDIO), media)]
+    kind = FileKind.VIDEO if recording.video_file else FileKind.AUDIO
+    body = cut.checksums if cut.path == file else BodyChecksums()
+    restored = read_restored(Outbox.of(spool)) or NOTHING_RESTORED
+    has_hole = restored.hole_begin < restored.hole_end
+    made = [(describe_grown(file, kind, body, has_hole=has_hole), media)]
     if recording.video_file and recording.audio_file is not None:
         path = file.with_suffix(recording.audio_file.codec.suffix)
         try:
             export_audio(cut.path, path, recording.audio_file)
-            made.append((describe(path, FileKind.AUDIO), probe(path)))
+            made.append((describe_grown(path, FileKind.AUDIO, BodyChecksums()), probe(path)))
         except NothingRecordedError as error:
             # A recording that was killed right after its start may have frames but no audio.
             logger.warning("recording %s has no audio file: %s", recording.id, error)

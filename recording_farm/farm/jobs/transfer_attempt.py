@@ -38,7 +38,7 @@ from recording_farm.farm.recording.transfers import (
     transfer_to,
     tried,
 )
-from recording_farm.farm.spool.manifest import describe
+from recording_farm.farm.spool.finished_file import is_intact
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import spool_of
 from recording_farm.farm.storage.backend import Checkpoint, StorageBackend, StorageError, StoredObject
@@ -186,7 +186,7 @@ def _fetch(recording: Recording, file: FinishedFile, outbox: Outbox, store: Stor
         if source.exists():
             return
         store.fetch(recording.id, file.name, source)
-        if describe(source, file.kind) != file:
+        if not is_intact(source, file):
             source.unlink()
             raise StorageError("damaged", f"{file.name} is damaged in the store", lasting=True)
 

@@ -183,14 +183,19 @@ class FileKind(StrEnum):
 
 
 class FinishedFile(BaseModel):
-    """A finished file: its name, bytes, and SHA-256 in hexadecimal."""
+    """A finished file: its name, bytes and checksums.
+
+    `sha256` is in hexadecimal, and empty for a long file (`recording_farm.farm.spool.finished_file`): version
+    0.1 reads text only. `crc32c` is in base64, as S3 and Google write it; files of version 0.1 have none.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     kind: FileKind
     name: str
     size: int
-    sha256: str
+    sha256: str = ""
+    crc32c: str | None = None
 
 
 class TakeInFile(BaseModel):

@@ -1,6 +1,5 @@
 """The manifest: a JSON description of a recording's files, stored beside them."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,16 +17,10 @@ from recording_farm.farm.recording.model import (
     TakeInFile,
     stop_reason_of,
 )
+from recording_farm.farm.spool.finished_file import DescribedFile, describe
 from recording_farm.farm.storage.content_types import content_type
 
 _SUFFIX: Final = ".json"
-
-
-def describe(path: Path, kind: FileKind) -> FinishedFile:
-    """A finished file with its size and checksum."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FinishedFile(kind=kind, name=path.name, size=path.stat().st_size, sha256=digest)
 
 
 def manifest_path(directory: Path, recording: Recording) -> Path:
@@ -38,7 +31,7 @@ def manifest_path(directory: Path, recording: Recording) -> Path:
 def write_manifest(
     path: Path,
     recording: Recording,
-    files: Sequence[tuple[FinishedFile, Media]],
+    files: Sequence[tuple[DescribedFile, Media]],
     quality: dict[str, JsonValue],
     takes: Sequence[TakeInFile],
 ) -> None:
@@ -70,7 +63,9 @@ def read_manifest(path: Path) -> Finished | None:
             kind=FileKind(file.get("kind") or file["content_type"].split("/")[0]),
             name=file["name"],
             size=file["bytes"],
-            sha256=file["sha256"],
+            sha256=file["sha256"] or "",
+            # Version 0.1 wrote none.
+            crc32c=file.get("crc32c"),
         )
         for file in manifest["files"]
     ]
@@ -82,7 +77,7 @@ def read_manifest(path: Path) -> Finished | None:
 
 def _manifest(
     recording: Recording,
-    files: Sequence[tuple[FinishedFile, Media]],
+    files: Sequence[tuple[DescribedFile, Media]],
     quality: dict[str, JsonValue],
     takes: Sequence[TakeInFile],
 ) -> dict[str, Any]:
@@ -106,16 +101,23 @@ def _manifest(
     }
 
 
-def _described(file: FinishedFile, media: Media) -> dict[str, Any]:
-    return {
+def _described(described: DescribedFile, media: Media) -> dict[str, Any]:
+    file = described.file
+    fields = {
         "kind": file.kind,
         "name": file.name,
         "content_type": content_type(file.name),
         "bytes": file.size,
-        "sha256": file.sha256,
+        "sha256": file.sha256 or None,
+        "crc32c": file.crc32c,
         "duration_us": media.duration_us,
         "streams": [
             {name: value for name, value in vars(stream).items() if value is not None}
             for stream in media.streams
         ],
     }
+    if described.parts:
+        fields["parts"] = [
+            {"offset": part.offset, "bytes": part.size, "sha256": part.sha256} for part in described.parts
+        ]
+    return fields

@@ -1,5 +1,6 @@
 """CRC-32C of a content that comes in parts: those of the parts are combined, without the content."""
 
+import base64
 from functools import cache
 from typing import Final
 
@@ -9,9 +10,14 @@ _POLYNOMIAL: Final = 0x82F63B78
 _BITS: Final = 32
 
 
-def crc32c(data: bytes | bytearray | memoryview) -> int:
-    """The CRC-32C of `data`."""
-    return int(google_crc32c.value(bytes(data)))
+def crc32c(data: bytes | bytearray | memoryview, before: int = 0) -> int:
+    """The CRC-32C of `data`, behind a content whose CRC-32C is `before`."""
+    return int(google_crc32c.extend(before, bytes(data)))
+
+
+def crc32c_text(value: int) -> str:
+    """A CRC-32C as S3 and Google write it: four bytes in base64."""
+    return base64.b64encode(value.to_bytes(4)).decode()
 
 
 def combined(first: int, second: int, second_size: int) -> int:

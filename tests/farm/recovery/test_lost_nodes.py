@@ -37,7 +37,7 @@ from recording_farm.farm.recovery.local_spool import (
     resume_lost,
 )
 from recording_farm.farm.recovery.lost_nodes import expect_nodes, look_after
-from recording_farm.farm.spool.manifest import describe
+from recording_farm.farm.spool.finished_file import describe
 from recording_farm.farm.spool.record_copy import save_record
 from recording_farm.farm.spool.spool import spool_of
 from recording_farm.farm.worker.heartbeat import Watcher

@@ -20,7 +20,7 @@ import requests
 from google.api_core.exceptions import from_http_status
 
 from recording_farm.farm.storage.backend import Part, StorageError
-from recording_farm.farm.storage.crc32c import combined, crc32c
+from recording_farm.farm.storage.crc32c import combined, crc32c, crc32c_text
 from recording_farm.farm.storage.parts import Data, PartRules, SentPart, no_parts, upload_gone
 
 RULES: Final = PartRules(smallest=5 << 20, largest=5 << 30, most=10_000)
@@ -104,7 +104,7 @@ class GcsParts:
 def crc32c_of(sent: Sequence[SentPart]) -> str:
     """The CRC-32C of an object of these parts, in Google's format."""
     value = reduce(lambda crc, each: combined(crc, each.receipt["crc32c"], each.part.size), sent, 0)
-    return base64.b64encode(value.to_bytes(4, "big")).decode()
+    return crc32c_text(value)
 
 
 def _check(answer: requests.Response) -> None:
