@@ -17,10 +17,13 @@ LEVEL = 0.2
 GAP = 0.5
 
 
-def make_take(file: Path, begin: float, end: float, *, picture_from: float | None = None) -> Path:
+def make_take(
+    file: Path, begin: float, end: float, *, picture_from: float | None = None, noise: bool = False
+) -> Path:
     """A take with sound from `begin` to `end` of its clock, and with a picture if that begins sometime.
 
-    A beep begins at its peak, so that its first sample is the event. Right it is half as loud as left.
+    A beep begins at its peak, so that its first sample is the event. Right it is half as loud as left. A
+    second of a picture with `noise` has some MiB.
     """
     beep = f"0.8*cos(2*PI*1000*(t+{begin}))*lt(mod(t+{begin},1),0.04)"
     inputs = ["-f", "lavfi", "-i", f"aevalsrc='{beep}|0.5*{beep}':s={SAMPLE_RATE}:d={end - begin}"]
@@ -29,9 +32,12 @@ def make_take(file: Path, begin: float, end: float, *, picture_from: float | Non
     if picture_from is not None:
         source = f"testsrc=size=160x90:rate=1000000/33333:duration={end - picture_from}"
         inputs += ["-f", "lavfi", "-i", source]
-        graph += f";[1:v]setpts=PTS+{picture_from}/TB[v]"
+        blur = ",scale=320:180,noise=alls=100:allf=t" if noise else ""
+        graph += f";[1:v]setpts=PTS+{picture_from}/TB{blur}[v]"
         streams += ["-map", "[v]", "-fps_mode", "passthrough", "-enc_time_base:v", "1:1000000", "-g", "60"]
         streams += ["-bf", "0", "-c:v", "libvpx" if file.suffix == Codec.VP8.suffix else "libx264"]
+        if noise:
+            streams += ["-b:v", "100M", "-qmin", "0", "-qmax", "0", "-deadline", "realtime", "-cpu-used", "8"]
     command = ["ffmpeg", "-y", "-loglevel", "error", *inputs, "-filter_complex", graph, *streams, "-copyts"]
     subprocess.run([*command, *container(file)], check=True, timeout=60)
     return file

@@ -43,6 +43,7 @@ from recording_farm.encoder.media.packets import Packet, time_of, whole_packets
 from recording_farm.encoder.mux import mp4, webm
 from recording_farm.encoder.mux.body import BODY_NAME, LOG_NAME, Body, is_webm, scales_of
 from recording_farm.encoder.mux.checksums import BodyChecksums, SavedChecksums
+from recording_farm.encoder.mux.padding import NO_PADDING, Padding
 from recording_farm.encoder.mux.samples import Entries, read_entries
 from recording_farm.encoder.mux.template import last_durations, make_template, save_streams
 
@@ -151,16 +152,17 @@ class GrowingCut:
             self.save_now_and_then()
         self._joiner.end_take(look(-1))
 
-    def finish(self, target: Path, title: str | None = None) -> CutFile:
+    def finish(self, target: Path, title: str | None = None, padding: Padding = NO_PADDING) -> CutFile:
         """End the file, and move it to `target`. The cut is over then.
 
-        Raises NothingRecordedError when there is nothing in it, OSError, av.FFmpegError.
+        Without `padding` the head has the size that moves the body fastest. Raises NothingRecordedError when
+        there is nothing in it, OSError, av.FFmpegError.
         """
         joined = self._joiner.close()
         if not joined.joints:
             what = "frame" if self._format.audio_only is None else "sound"
             raise NothingRecordedError(f"there is no whole {what} in any take")
-        head = self._head(file_metadata(self._began_us, title))
+        head = self._head(file_metadata(self._began_us, title), padding)
         self._body.sync()
         self._body.close()
         # A body with half a head in front must not be continued: a crash from here on costs the work.
@@ -189,14 +191,15 @@ class GrowingCut:
         if self._began_us is None:
             self._began_us = take.began_us
 
-    def _head(self, metadata: Mapping[str, str]) -> bytes:
+    def _head(self, metadata: Mapping[str, str], padding: Padding) -> bytes:
         entries: Entries = read_entries(self._directory / LOG_NAME)
         template = make_template(self._directory / _STREAMS, entries, self._format, metadata)
-        multiple = BLOCK_BYTES if self._body.size > COPIED_BYTES else 1
+        if padding == NO_PADDING and self._body.size > COPIED_BYTES:
+            padding = Padding(BLOCK_BYTES)
         if is_webm(self._format):
-            return webm.head(template, entries, self._body.size, last_durations(self._format), multiple)
+            return webm.head(template, entries, self._body.size, last_durations(self._format), padding)
         tracks = mp4.Mp4Tracks(scales_of(self._format), last_durations(self._format))
-        return mp4.head(template, entries, self._body.size, tracks, multiple)
+        return mp4.head(template, entries, self._body.size, tracks, padding)
 
     def save_now_and_then(self) -> None:
         """Save once a second how far it has come; to be called while it waits, too. Raises OSError."""

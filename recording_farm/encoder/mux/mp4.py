@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from recording_farm.encoder.mux.padding import NO_PADDING, Padding
 from recording_farm.encoder.mux.samples import Entries, Entry, Kind, Sample
 
 CHUNK_MS: Final = 500
@@ -46,20 +47,19 @@ class Mp4Tracks:
     last: dict[Kind, int]
 
 
-def head(template: bytes, entries: Entries, body_size: int, tracks: Mp4Tracks, multiple: int = 1) -> bytes:
+def head(
+    template: bytes, entries: Entries, body_size: int, tracks: Mp4Tracks, padding: Padding = NO_PADDING
+) -> bytes:
     """The head of a file whose body has `entries` and `body_size` bytes.
 
-    `template` is the file with the first sample of each track. The size of the head is a multiple of
-    `multiple`.
+    `template` is the file with the first sample of each track. The padding is a box `free`.
     """
     boxes = dict(_boxes(template, 0, len(template)))
     builder = _Builder(template, entries, tracks, wide=body_size >= _SMALL - (1 << 28))
     size = len(boxes[b"ftyp"].whole) + len(builder.movie(0)) + _MDAT_HEAD
-    padding = -size % multiple
-    if 0 < padding < _FREE_HEAD:
-        padding += -(-_FREE_HEAD // multiple) * multiple
-    size += padding
-    free = struct.pack(">I4s", padding, b"free") + bytes(padding - _FREE_HEAD) if padding else b""
+    added = padding.of(size, _FREE_HEAD)
+    size += added
+    free = struct.pack(">I4s", added, b"free") + bytes(added - _FREE_HEAD) if added else b""
     mdat = struct.pack(">I4sQ", 1, b"mdat", _MDAT_HEAD + body_size)
     return boxes[b"ftyp"].whole + builder.movie(size) + free + mdat
 

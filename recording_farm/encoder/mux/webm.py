@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from recording_farm.encoder.mux.padding import NO_PADDING, Padding
 from recording_farm.encoder.mux.samples import Entries, Entry, Kind, Sample
 
 MAX_CLUSTER_MS: Final = 5_000
@@ -59,12 +60,16 @@ def pack(samples: Sequence[Sample], offset: int) -> tuple[bytes, list[Entry]]:
 
 
 def head(
-    template: bytes, entries: Entries, body_size: int, last: Mapping[Kind, int], multiple: int = 1
+    template: bytes,
+    entries: Entries,
+    body_size: int,
+    last: Mapping[Kind, int],
+    padding: Padding = NO_PADDING,
 ) -> bytes:
     """The head of a file whose body has `entries` and `body_size` bytes.
 
     `template` is the file with the first sample of each track, `last` the duration of the last one (ms). The
-    size of the head is a multiple of `multiple`.
+    padding is an element Void.
     """
     parts = {name: whole for name, whole, _ in _elements(template, 0)}
     segment = next(content for name, _, content in _elements(template, 0) if name == _SEGMENT)
@@ -77,16 +82,14 @@ def head(
     seek_head_size = len(_seek_head({}, 3))
     begin = len(start) + len(_SEGMENT) + 8
     size = begin + seek_head_size + len(info) + len(tracks) + cues_size
-    padding = -size % multiple
-    if 0 < padding < _VOID_HEAD:
-        padding += -(-_VOID_HEAD // multiple) * multiple
-    size += padding
+    added = padding.of(size, _VOID_HEAD)
+    size += added
     places = {
         _INFO: seek_head_size,
         _TRACKS: seek_head_size + len(info),
         _CUES: seek_head_size + len(info) + len(tracks),
     }
-    void = _VOID + _wide_length(padding - _VOID_HEAD) + bytes(padding - _VOID_HEAD) if padding else b""
+    void = _VOID + _wide_length(added - _VOID_HEAD) + bytes(added - _VOID_HEAD) if added else b""
     content = _seek_head(places, 3) + info + tracks + _cues(entries, size - begin) + void
     return start + _SEGMENT + _wide_length(len(content) + body_size) + content
 

@@ -27,6 +27,7 @@ from recording_farm.encoder.journal import read_journal
 from recording_farm.encoder.media.growing_file import LOOK_SECONDS, GrowingFile
 from recording_farm.encoder.media.partial_file import open_take
 from recording_farm.encoder.mux.checksums import Block, BodyChecksums
+from recording_farm.encoder.mux.padding import NO_PADDING, Padding
 from recording_farm.farm.errors import FarmError
 from recording_farm.farm.progressive.restored import NOTHING_RESTORED, read_restored
 from recording_farm.farm.progressive.sent_parts import Ahead, read_ahead, targets_ahead
@@ -115,7 +116,7 @@ class Following:
                 with self._reading:
                     # From now on the body does not begin at the beginning of its file.
                     self._is_finishing = True
-                result = self._cut.finish(self._target, self._title)
+                result = self._cut.finish(self._target, self._title, self._padding())
             finally:
                 self._cut.close()
         except (av.FFmpegError, OSError) as error:
@@ -123,6 +124,11 @@ class Following:
         _save_result(self._outbox, result)
         shutil.rmtree(self._outbox.directory / _DIRECTORY, ignore_errors=True)
         return result
+
+    def _padding(self) -> Padding:
+        """How the head must be padded for the uploads in parts that have begun."""
+        found = (ahead.padding for ahead in _all_ahead(self._outbox) if ahead.identity == self.identity)
+        return next((padding for padding in found if padding != NO_PADDING), NO_PADDING)
 
     def _follow(self) -> None:
         number = self._cut.take or 0

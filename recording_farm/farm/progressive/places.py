@@ -75,8 +75,7 @@ def place_in_store(store: Store, recording: Recording, settings: Settings) -> Pl
 def place_at_customer(storage: CustomerStorage, target: Target, recording: Recording) -> Place | None:
     """The place of a recording's main file in a customer's storage; see `place_of`."""
     rules = storage.part_rules
-    # Parts of one size would need a head of one size.
-    if rules is None or rules.same_size:
+    if rules is None:
         return None
     name = recording.output_file_name
     key = key_at(target, recording, name)

@@ -15,7 +15,7 @@ from recording_farm.encoder.media.take_tail import introduction_size
 from recording_farm.encoder.mux.body import BODY_NAME, CHECKSUMS_NAME, LOG_NAME
 from recording_farm.encoder.mux.checksums import ROW_BYTES
 from recording_farm.encoder.mux.samples import ENTRY
-from recording_farm.farm.progressive.sent_parts import FIRST_BYTES, read_ahead
+from recording_farm.farm.progressive.sent_parts import Ahead, read_ahead
 from recording_farm.farm.recording.findings import TALLY_NAME
 from recording_farm.farm.recording.transfers import STORE
 from recording_farm.farm.spool.outbox import Outbox
@@ -84,8 +84,7 @@ class SpoolContents:
         if saved:
             whole[f"{CUT}/state"] = state
             whole[f"{CUT}/streams"] = (self._spool.directory / CUT / "streams").read_bytes()
-            sent = ahead.end if ahead is not None and ahead.identity == saved["identity"] else 0
-            grown |= self._cut(saved, sent)
+            grown |= self._cut(saved, ahead)
         whole |= self._small()
         grown |= self._texts()
         return Contents(grown, whole)
@@ -102,12 +101,12 @@ class SpoolContents:
         except (FileNotFoundError, ValueError):
             return b"", {}
 
-    def _cut(self, saved: Mapping[str, Any], sent: int) -> Iterator[tuple[str, Grown]]:
+    def _cut(self, saved: Mapping[str, Any], ahead: Ahead | None) -> Iterator[tuple[str, Grown]]:
         identity, body_size = saved["identity"], int(saved["body"])
         body: tuple[Interval, ...] = ((0, body_size),)
-        if sent:
+        if ahead is not None and ahead.identity == identity and ahead.parts:
             # What is held back for the first part, and what is behind the parts.
-            body = ((0, FIRST_BYTES), (sent, body_size))
+            body = ((0, ahead.held_back), (ahead.end, body_size))
         yield f"{CUT}/{BODY_NAME}", Grown(identity, body)
         yield f"{CUT}/{LOG_NAME}", Grown(identity, ((0, int(saved["samples"]) * ENTRY.itemsize),))
         rows = int(saved["checksums"]["rows"])

@@ -16,16 +16,16 @@ from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.errors import SettingsError
 from recording_farm.farm.progressive.places import Place, place_of
 from recording_farm.farm.progressive.sent_parts import (
-    FIRST_BYTES,
     Ahead,
     forget_ahead,
+    not_begun,
     read_ahead,
     save_ahead,
     targets_ahead,
 )
 from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.spool.outbox import Outbox
-from recording_farm.farm.storage.backend import Part, StorageError, StoredObject
+from recording_farm.farm.storage.backend import StorageError, StoredObject
 from recording_farm.farm.storage.backends.disk import read_at
 from recording_farm.farm.storage.parts import NO_PARTS, UPLOAD_GONE, SentPart
 
@@ -66,7 +66,7 @@ class Sender(threading.Thread):
         self._outbox = outbox
         self._target = target
         self._place = place
-        self._nothing = Ahead({}, part_bytes, identity)
+        self._nothing = not_begun(part_bytes, identity, place.rules)
         self._read = read
         self._is_mine = is_mine
         self._stopping = threading.Event()
@@ -109,8 +109,9 @@ class Sender(threading.Thread):
             self._place.abort(ahead.begun)
             forget_ahead(self._outbox, self._target)
             ahead = None
-        part = (ahead or self._nothing).next_part
-        data = self._read(FIRST_BYTES + part.offset, part.size)
+        upload = ahead or self._nothing
+        part = upload.next_part
+        data = self._read(upload.held_back + part.offset, part.size)
         if data is None:
             return False
         if ahead is None:
@@ -134,15 +135,20 @@ def finish_ahead(
         ahead = read_ahead(outbox, target)
         if ahead is None or place is None:
             return None
-        if ahead.identity != identity or ahead.body_bytes + FIRST_BYTES > body_bytes:
-            # The cut began again, and its body may have other bytes.
+        heads = ahead.head_parts(file.stat().st_size - body_bytes)
+        if heads is None or ahead.identity != identity or ahead.body_bytes + ahead.held_back > body_bytes:
+            # The cut began again, and its body may have other bytes; or the upload began when the head was
+            # made already.
             place.abort(ahead.begun)
             forget_ahead(outbox, target)
             return None
         try:
-            head = _head_part(place, ahead, file, body_bytes)
+            head = [
+                SentPart(part, place.send(ahead.begun, part, _read_at(file, part.offset, part.size)))
+                for part in heads
+            ]
             ahead = _send_rest(outbox, target, place, ahead, file, body_bytes)
-            return place.finish(ahead.begun, [head, *ahead.parts])
+            return place.finish(ahead.begun, [*head, *ahead.parts])
         except StorageError as error:
             if error.reason not in {NO_PARTS, UPLOAD_GONE}:
                 raise
@@ -177,15 +183,10 @@ def drop_leftovers(
             logger.warning("%s may keep parts of an upload: %s", target, error.message)
 
 
-def _head_part(place: Place, ahead: Ahead, file: Path, body_bytes: int) -> SentPart:
-    part = Part(1, 0, file.stat().st_size - body_bytes + FIRST_BYTES)
-    return SentPart(part, place.send(ahead.begun, part, _read_at(file, 0, part.size)))
-
-
 def _send_rest(outbox: Outbox, target: str, place: Place, ahead: Ahead, file: Path, body_bytes: int) -> Ahead:
     """Send what is behind the parts that have arrived."""
-    behind = file.stat().st_size - body_bytes + FIRST_BYTES
-    while left := body_bytes - FIRST_BYTES - ahead.body_bytes:
+    behind = file.stat().st_size - body_bytes + ahead.held_back
+    while left := body_bytes - ahead.held_back - ahead.body_bytes:
         part = replace(ahead.next_part, offset=ahead.body_bytes)
         part = replace(part, size=min(left, part.size))
         receipt = place.send(ahead.begun, part, _read_at(file, behind + part.offset, part.size))

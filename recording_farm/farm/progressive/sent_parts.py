@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from recording_farm.encoder.atomic_file import write_file
+from recording_farm.encoder.mux.padding import NO_PADDING, Padding
 from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.spool.outbox import Outbox
-from recording_farm.farm.storage.backend import Part
+from recording_farm.farm.storage.backend import Part, parts_of
 from recording_farm.farm.storage.parts import PartRules, SentPart
 
 FIRST_BYTES: Final = 5 << 20
@@ -16,6 +17,14 @@ FIRST_BYTES: Final = 5 << 20
 smaller than 5 MiB (S3, Google)."""
 
 LEAST_PART_BYTES: Final = 8 << 20
+
+HEAD_ROOM: Final = 1 << 20
+"""The room for the head in the first part where all parts have one size: the index of half an hour. A longer
+head is padded to as many parts more as it needs."""
+
+_HEAD_NUMBERS: Final = 64
+"""So many numbers are kept free for them."""
+
 _USED_NUMBERS: Final = 9_000
 """How many parts the longest recording has at most; S3 takes 10 000."""
 
@@ -31,7 +40,8 @@ class Ahead:
     """An upload in parts: as it was begun, its size of parts, and the parts, in the order of the body.
 
     The first part has the number 1; the others have the numbers from 2 on, and their offsets count from the
-    end of what is held back.
+    end of what is held back. Where all parts have one size, the head with what is held back is padded to
+    whole parts, which have the first `head_numbers`.
     """
 
     begun: dict[str, Any]
@@ -41,11 +51,15 @@ class Ahead:
     parts: tuple[SentPart, ...] = field(default=())
     skipped: int = 0
     """Numbers that nodes before may have used for parts that are not among these; see `taken_over`."""
+    held_back: int = FIRST_BYTES
+    """Bytes of the body that are in the first part, behind the head."""
+    head_numbers: int = 1
+    """More than one if all parts but the last have the same size."""
 
     @property
     def next_part(self) -> Part:
         """The part that is sent next, once there is so much of the body."""
-        number = len(self.parts) + self.skipped + 2
+        number = len(self.parts) + self.skipped + self.head_numbers + 1
         return Part(number, len(self.parts) * self.part_bytes, self.part_bytes)
 
     def taken_over(self, begun: dict[str, Any] | None = None) -> "Ahead":
@@ -63,7 +77,29 @@ class Ahead:
     @property
     def end(self) -> int:
         """Where in the body the parts end."""
-        return FIRST_BYTES + self.body_bytes if self.parts else 0
+        return self.held_back + self.body_bytes if self.parts else 0
+
+    @property
+    def padding(self) -> Padding:
+        """How a head must be padded for this upload."""
+        return NO_PADDING if self.head_numbers == 1 else Padding(self.part_bytes, self.held_back)
+
+    def head_parts(self, head_bytes: int) -> list[Part] | None:
+        """The parts of a head and what is held back; None if a head of this size does not fit."""
+        size = head_bytes + self.held_back
+        if self.head_numbers == 1:
+            return [Part(1, 0, size)]
+        parts = parts_of(size, self.part_bytes, size)
+        fits = size % self.part_bytes == 0 and len(parts) <= self.head_numbers
+        return parts if fits else None
+
+
+def not_begun(part_bytes: int, identity: str, rules: PartRules) -> Ahead:
+    """An upload that is not begun yet, to a storage with these rules."""
+    if rules.same_size:
+        held_back = part_bytes - HEAD_ROOM
+        return Ahead({}, part_bytes, identity, held_back=held_back, head_numbers=_HEAD_NUMBERS)
+    return Ahead({}, part_bytes, identity)
 
 
 def part_bytes_of(recording: Recording, max_bitrate: int, rules: PartRules) -> int:
@@ -82,6 +118,7 @@ def read_ahead(outbox: Outbox, target: str) -> Ahead | None:
         return Ahead(
             *(dict(saved["begun"]), int(saved["part_bytes"]), str(saved["identity"])),
             *(parts, int(saved.get("skipped", 0))),
+            *(int(saved.get("held_back", FIRST_BYTES)), int(saved.get("head_numbers", 1))),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

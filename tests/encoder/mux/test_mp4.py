@@ -11,6 +11,7 @@ from recording_farm.encoder.formats import Codec, Format
 from recording_farm.encoder.media.partial_file import open_take
 from recording_farm.encoder.mux import mp4
 from recording_farm.encoder.mux.body import scales_of
+from recording_farm.encoder.mux.padding import Padding
 from recording_farm.encoder.mux.samples import ENTRY, Entries, Kind
 from recording_farm.encoder.mux.template import last_durations, make_template, save_streams
 from testkit.encoder.beeps import make_take
@@ -51,7 +52,9 @@ def test_mp4_should_find_each_sample_however_far_it_lies(tmp_path: Path, size: i
     fmt = Format(Codec.H264, 160, 90)
     entries = one_frame_a_second(fmt.fps, size)
     tracks = mp4.Mp4Tracks(scales_of(fmt), last_durations(fmt))
-    head = mp4.head(template_of(tmp_path, fmt, entries), entries, SECONDS * size, tracks, BLOCK_BYTES)
+    head = mp4.head(
+        template_of(tmp_path, fmt, entries), entries, SECONDS * size, tracks, Padding(BLOCK_BYTES)
+    )
     assert len(head) % BLOCK_BYTES == 0
     sparse_body(tmp_path / "body", entries, SECONDS * size)
     put_in_front(head, tmp_path / "body", tmp_path / "long.mp4")

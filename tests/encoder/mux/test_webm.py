@@ -9,6 +9,7 @@ from recording_farm.encoder.cut.growing_cut import BLOCK_BYTES, put_in_front
 from recording_farm.encoder.formats import Codec, Format
 from recording_farm.encoder.media.partial_file import open_take
 from recording_farm.encoder.mux import webm
+from recording_farm.encoder.mux.padding import Padding
 from recording_farm.encoder.mux.samples import ENTRY, Entries, Kind, Sample
 from recording_farm.encoder.mux.template import last_durations, make_template, save_streams
 from testkit.encoder.beeps import make_take
@@ -35,7 +36,9 @@ def test_webm_should_lead_to_its_clusters_however_long_it_is(tmp_path: Path) -> 
         body += data
         rows += [(each.kind, each.is_key, each.size, each.pts, each.offset) for each in entries]
     log = np.array(rows, ENTRY)
-    head = webm.head(template_of(tmp_path, fmt, log), log, len(body), last_durations(fmt), BLOCK_BYTES)
+    head = webm.head(
+        template_of(tmp_path, fmt, log), log, len(body), last_durations(fmt), Padding(BLOCK_BYTES)
+    )
     assert len(head) % BLOCK_BYTES == 0
     (tmp_path / "body").write_bytes(body)
     put_in_front(head, tmp_path / "body", tmp_path / "long.webm")
