@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import api, fidelity, load, peer, profiles, service, soak, storage, webhooks
+from benchmarks import api, fidelity, finish, load, peer, profiles, service, soak, storage, webhooks
 from testkit.machine.processes import end_on_sigterm
 
 Benchmark = Callable[[Path], Iterator[str]]
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "fidelity": fidelity.run,
     "pause": fidelity.run_pause,
     "service": service.run,
+    "finish": finish.run,
     "webhooks": webhooks.run,
     "api": api.run,
     "storage": storage.run,
