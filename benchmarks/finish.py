@@ -21,7 +21,6 @@ import psutil
 import redis
 
 from benchmarks.long_take import Feed, LongTake, make_long_take
-from benchmarks.places import PLACES, Place
 from recording_farm.encoder.formats import AudioCodec, AudioExport, Format
 from recording_farm.encoder.live.hls import TimedText, timed_text_line
 from recording_farm.encoder.takes.command import FRAGMENT_US
@@ -42,6 +41,15 @@ from recording_farm.farm.storage.targets import TARGET, public
 from testkit.machine.load import Stolen
 from testkit.recordings import new_recording, sealed_target
 from testkit.settings import settings_with
+from testkit.storage.places import (
+    FILMS,
+    Opened,
+    Place,
+    azure_place,
+    gcs_place,
+    s3_place,
+    sftp_place,
+)
 from testkit.workers import running_worker
 
 SHORT, HOUR = 10, 3600
@@ -55,6 +63,23 @@ KINDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "ID3 archive": {"timed_texts": True},
 }
 TEXT_SECONDS = 10
+
+DIRECTORY: Final = "directory"
+STORES: Final[Mapping[str, Opened | Mapping[str, str]]] = {
+    DIRECTORY: {},
+    "encrypted directory": {"FARM_STORE_ENCRYPTION": "on"},
+    "S3": s3_place,
+    "Azurite": azure_place,
+}
+"""The farm's store: settings of one in the data directory, or a place."""
+
+CUSTOMERS: Final[Mapping[str, Opened]] = {
+    "S3, a customer's": s3_place,
+    "Azurite, a customer's": azure_place,
+    "GCS emulator, a customer's": gcs_place,
+    "sshd, a customer's": sftp_place,
+}
+"""Storages of a customer, besides a store in the data directory."""
 
 _MOST_AFTER: Final = 300
 """Seconds of takes that are longer than wanted, because the worker had not caught up."""
@@ -78,7 +103,7 @@ class Node:
     redis: redis.Redis
     records: Records
     process: psutil.Process
-    place: Place
+    customers: Place | None
 
 
 def run(directory: Path) -> Iterator[str]:
@@ -87,17 +112,17 @@ def run(directory: Path) -> Iterator[str]:
     began = time.monotonic()
     take = make_long_take(directory, fmt, max(LENGTHS) + _MOST_AFTER)
     yield f"a take of {take.times[-1] / HOUR:.2f} h was made in {time.monotonic() - began:.0f} s"
-    for name in PLACES:
+    for name in (*STORES, *CUSTOMERS):
         yield from _measure(directory, take, name, "video", LENGTHS)
     for kind in list(KINDS)[1:]:
-        yield from _measure(directory, take, "directory", kind, LENGTHS | {2 * HOUR: 1})
+        yield from _measure(directory, take, DIRECTORY, kind, LENGTHS)
 
 
 def _measure(directory: Path, take: LongTake, name: str, kind: str, lengths: dict[int, int]) -> Iterator[str]:
     data_dir = directory / f"{name} {kind}".replace(" ", "-").replace("'", "")
     data_dir.mkdir()
     stolen = Stolen.from_now()
-    with PLACES[name](data_dir) as place, _node(data_dir / "data", place) as node:
+    with _opened(name, data_dir) as (settings, place), _node(data_dir / "data", settings, place) as node:
         medians = []
         for length, count in lengths.items():
             times = asyncio.run(_measure_all(node, take, kind, length, count))
@@ -108,17 +133,33 @@ def _measure(directory: Path, take: LongTake, name: str, kind: str, lengths: dic
 
 
 @contextmanager
-def _node(data_dir: Path, place: Place) -> Iterator[Node]:
+def _opened(name: str, directory: Path) -> Iterator[tuple[Mapping[str, str], Place | None]]:
+    """The settings of the farm's store, and a customer's storage if that is measured."""
+    if name in CUSTOMERS:
+        with CUSTOMERS[name](directory) as place:
+            yield {}, place
+        return
+    store = STORES[name]
+    if not callable(store):
+        yield store, None
+        return
+    with store(directory) as place:
+        yield place.settings, None
+
+
+@contextmanager
+def _node(data_dir: Path, store: Mapping[str, str], customers: Place | None) -> Iterator[Node]:
     """A Redis, and the worker of a node."""
     with embedded_redis(Settings(data_dir=data_dir, redis_url=None)) as server:
-        values = {name.removeprefix("FARM_").lower(): value for name, value in place.settings.items()}
+        values = {name.removeprefix("FARM_").lower(): value for name, value in store.items()}
         settings = settings_with(data_dir, server.address, allow_private_addresses="all", **values)
-        variables = {"FARM_NODE": settings.node, **place.settings}
+        variables = {"FARM_NODE": settings.node, **store}
+        within = customers.within if customers is not None else ()
         with (
             connect(server.address) as client,
-            running_worker(client, server.address, data_dir, within=place.within, **variables) as process,
+            running_worker(client, server.address, data_dir, within=within, **variables) as process,
         ):
-            yield Node(settings, client, Records(client), psutil.Process(process.pid), place)
+            yield Node(settings, client, Records(client), psutil.Process(process.pid), customers)
 
 
 async def _measure_all(node: Node, take: LongTake, kind: str, length: int, count: int) -> list[float]:
@@ -198,7 +239,7 @@ async def _recorder(node: Node, take: LongTake, kind: str, length: int) -> Async
 
 
 def _add(node: Node, take: LongTake, kind: str) -> Recording:
-    target = node.place.target
+    target = node.customers.target if node.customers is not None else None
     fields = {"meeting_id": f"bench-{token_hex(4)}", "profile": take.format.profile, **KINDS[kind]}
     places = [STORE] if target is None else [STORE, str(target["type"])]
     recording = new_recording(**fields, transfers=tuple(Transfer(target=place) for place in places))
@@ -270,5 +311,6 @@ def _check_content(node: Node, recording: Recording) -> None:
     with copy.open("rb") as file:
         assert hashlib.file_digest(file, "sha256").hexdigest() == main.sha256
     copy.unlink()
-    if node.place.target is not None:
-        assert hashlib.sha256(node.place.read(main.name)).hexdigest() == main.sha256
+    if node.customers is not None:
+        content = node.customers.read(FILMS, main.name)
+        assert hashlib.sha256(content).hexdigest() == main.sha256

@@ -1,4 +1,4 @@
-"""What can break. Victims are found in the process tree of one farm, never by name over the machine."""
+"""What can break. Victims are found in the process trees of one farm, never by name over the machine."""
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -21,28 +21,34 @@ class Seen:
 
 
 Tree = Sequence[Seen]
-"""A farm and all processes below it, the farm first."""
+"""`farm up` and all processes below it, the farm first, and the same of the farm's other nodes."""
 
 Group = Sequence[Seen]
 """Processes that are hit together."""
 
 
-def look_at(farm: psutil.Process) -> Tree:
-    """The tree of a farm. Raises psutil.NoSuchProcess when the farm has ended."""
+def look_at(farm: psutil.Process, *nodes: psutil.Process) -> Tree:
+    """The tree of a farm. Raises psutil.NoSuchProcess when the farm or a node has ended."""
     tree = []
-    for process in (farm, *farm.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess), process.oneshot():
-            tree.append(Seen(process, process.ppid(), process.name(), tuple(process.cmdline())))
+    for top in (farm, *nodes):
+        for process in (top, *top.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess), process.oneshot():
+                tree.append(Seen(process, process.ppid(), process.name(), tuple(process.cmdline())))
     return tree
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A signal to one of the groups that `find` finds in a tree; what is stopped for a while goes on."""
+    """A signal to one of the groups that `find` finds in a tree.
+
+    What is stopped for a while continues. With `loses_disk` the group is a node, whose data directory is
+    deleted.
+    """
 
     find: Callable[[Tree], Sequence[Group]]
     sign: signal.Signals
     for_seconds: float | None = None
+    loses_disk: bool = False
 
 
 def _named(name: str) -> Callable[[Tree], Sequence[Group]]:
@@ -82,8 +88,24 @@ def _part(name: str) -> Callable[[Tree], Sequence[Group]]:
     ]
 
 
+def _workers(tree: Tree) -> Sequence[Group]:
+    return [*_part("worker")(tree), *_nodes(tree)]
+
+
+def _nodes(tree: Tree) -> Sequence[Group]:
+    """The other nodes: what started the farm started them, too."""
+    farm = tree[0]
+    return [_with_all_below(tree, each) for each in tree if each.parent == farm.parent and each is not farm]
+
+
+def _recording_nodes(tree: Tree) -> Sequence[Group]:
+    """Other nodes with a recorder."""
+    recorders = {each.process.pid for group in _recorders(tree) for each in group}
+    return [node for node in _nodes(tree) if recorders & {each.process.pid for each in node}]
+
+
 def _whole(tree: Tree) -> Sequence[Group]:
-    return [tree]
+    return [_with_all_below(tree, tree[0])]
 
 
 def _with_all_below(tree: Tree, top: Seen) -> Group:
@@ -104,12 +126,13 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "page stopped": Fault(_pages, signal.SIGSTOP),
     "recorder killed": Fault(_recorders, signal.SIGKILL),
     "slot killed": Fault(_slots, signal.SIGKILL),
-    "worker killed": Fault(_part("worker"), signal.SIGKILL),
+    "worker killed": Fault(_workers, signal.SIGKILL),
     "API killed": Fault(_part("recording_farm.api"), signal.SIGKILL),
     "API stopped for 10 s": Fault(_part("recording_farm.api"), signal.SIGSTOP, 10),
     "Redis killed": Fault(_part("redis-server"), signal.SIGKILL),
     "Redis stopped for 10 s": Fault(_part("redis-server"), signal.SIGSTOP, 10),
     "farm killed": Fault(_whole, signal.SIGKILL),
+    "node lost with its disk": Fault(_recording_nodes, signal.SIGKILL, loses_disk=True),
 }
 
 
@@ -120,7 +143,7 @@ def strike(group: Group, sign: signal.Signals) -> None:
             each.process.send_signal(sign)
 
 
-def recordings_hit(tree: Tree, group: Group, spool: Path) -> frozenset[str]:
+def recordings_hit(tree: Tree, group: Group, spools: Sequence[Path]) -> frozenset[str]:
     """The ids of the recordings whose recorder is in the group, above one of it or below."""
     struck = {each.process.pid for each in group}
     hit: set[str] = set()
@@ -129,11 +152,13 @@ def recordings_hit(tree: Tree, group: Group, spool: Path) -> frozenset[str]:
             above = {parent.pid for parent in recorder.process.parents()}
             below = {each.process.pid for each in _with_all_below(tree, recorder)}
             if struck & (above | below):
-                hit |= _recordings_of(recorder.process, spool)
+                hit |= _recordings_of(recorder.process, spools)
     return frozenset(hit)
 
 
-def _recordings_of(recorder: psutil.Process, spool: Path) -> set[str]:
+def _recordings_of(recorder: psutil.Process, spools: Sequence[Path]) -> set[str]:
     """A recorder holds a file in the spool of its recording open."""
-    files = (Path(file.path) for file in recorder.open_files())
-    return {file.relative_to(spool).parts[0] for file in files if file.is_relative_to(spool)}
+    files = [Path(file.path) for file in recorder.open_files()]
+    return {
+        file.relative_to(spool).parts[0] for file in files for spool in spools if file.is_relative_to(spool)
+    }

@@ -15,15 +15,17 @@ FAULT_INTERVAL_SECONDS = (10.0, 30.0)
 
 @dataclass(frozen=True)
 class PlannedRecording:
-    """A recording of so many seconds, ended by an order or else by itself.
+    """A recording of so many seconds, ended by a command or else by itself.
 
-    After `pause_after` seconds, if there is to be a pause, it is paused for a while.
+    After `pause_after` seconds, if that is not None, it is paused for a while. `customer` is the storage that
+    it goes to besides the store.
     """
 
     meeting: str
     seconds: int
     by_order: bool
     pause_after: float | None
+    customer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,30 +39,49 @@ class PlannedFault:
 
 @dataclass(frozen=True)
 class Plan:
-    """All of a run."""
+    """All of a run; `store` is the kind of the farm's store."""
 
     seed: int
+    store: str
     seconds: float
     recordings: tuple[PlannedRecording, ...]
     faults: tuple[PlannedFault, ...]
 
 
-def draw_plan(seed: int, recordings: int, seconds: float, slots: int, faults: Sequence[str]) -> Plan:
-    """Draw so many recordings that fill the slots for about `seconds`, and what breaks meanwhile."""
+@dataclass(frozen=True)
+class Choices:
+    """What a plan is drawn from: the faults, the kinds of the store, and the customers' storages."""
+
+    faults: Sequence[str]
+    stores: Sequence[str]
+    customers: Sequence[str]
+
+
+def draw_plan(seed: int, recordings: int, seconds: float, slots: int, choices: Choices) -> Plan:
+    """Draw so many recordings that fill the slots for about `seconds`, and what breaks meanwhile.
+
+    A seed gives the same plan as long as the choices are the same.
+    """
     random = Random(seed)
     share = seconds * slots / recordings
+    customers = (None, *choices.customers)
     return Plan(
         seed,
+        random.choice(choices.stores),
         seconds,
-        tuple(_draw_recording(random, number, share) for number in range(1, recordings + 1)),
-        tuple(_draw_faults(random, seconds, faults)),
+        tuple(_draw_recording(random, number, share, customers) for number in range(1, recordings + 1)),
+        tuple(_draw_faults(random, seconds, choices.faults)),
     )
 
 
-def _draw_recording(random: Random, number: int, share: float) -> PlannedRecording:
+def _draw_recording(
+    random: Random, number: int, share: float, customers: Sequence[str | None]
+) -> PlannedRecording:
     seconds = round(share * random.uniform(MIN_, MAX_LENGTH))
     pause_after = random.uniform(0.2, 0.6) * seconds if random.random() < PAUSED else None
-    return PlannedRecording(f"chaos-{number:02d}", seconds, random.random() < 0.5, pause_after)
+    by_order = random.random() < 0.5
+    customer = random.choice(customers)
+    return PlannedRecording(f"chaos-{number:02d}", seconds, by_order, pause_after, customer)
 
 
 def _draw_faults(random: Random, seconds: float, names: Sequence[str]) -> Iterator[PlannedFault]:

@@ -5,7 +5,9 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 
 import av
 import httpx
@@ -13,10 +15,16 @@ import psutil
 
 from chaos.client import Client, Recording
 from chaos.faults import FAULTS, Fault, Group, Tree, look_at, recordings_hit, strike
+from chaos.nodes import Nodes
 from chaos.plan import PAUSE_SECONDS, Plan, PlannedFault, PlannedRecording
 from chaos.report import Result, Struck
+from chaos.storages import Storages
+from recording_farm.farm.config.settings import Settings
 from testkit.network.ports import free_port
 from testkit.running_farm import RunningFarm, running_farm
+
+HOME = "home"
+"""The node of `farm up`."""
 
 GRACE_SECONDS = 240.0
 """How long everything may take beyond what was planned, before it counts as stuck."""
@@ -26,28 +34,33 @@ _LOOK_SECONDS = 0.2
 
 
 class Run:
-    """One run, in a data directory of its own."""
+    """One run: a farm of two nodes in a directory, each with a data directory of its own there."""
 
-    def __init__(self, plan: Plan, data_dir: Path, slots: int) -> None:
-        """Nothing starts yet."""
+    def __init__(self, plan: Plan, directory: Path, slots: int) -> None:
+        """Nothing starts yet. `farm up` has the half of the slots, the other node the rest."""
         self._plan = plan
-        self._data_dir = data_dir
-        self._settings = {
-            # The same through all of its lives, for the pages that are at it.
-            "FARM_PORT": str(free_port()),
-            "FARM_SLOTS": str(slots),
-            "FARM_INVOKE_TIMEOUT": str(round(plan.seconds * 2 + GRACE_SECONDS)),
-            "FARM_RATE_LIMIT": "0",
-        }
+        self._directory = directory
+        self._data_dir = directory / HOME
+        self._slots = slots
+        self._port = str(free_port())
         self._began = 0.0
         self._seen: dict[str, Recording] = {}
         self.struck: list[Struck] = []
+        self.unfinished: list[str] = []
+        """What is left in the storages at the end that nobody will finish."""
 
     async def results(self) -> Sequence[Result]:
         """Start the farm, make the recordings, end the farm, and look at what came of them."""
-        with ExitStack() as lives:
+        with ExitStack() as servers, ExitStack() as lives:
             self._lives = lives
+            self._storages = Storages(self._directory / "storages", self._plan.store, servers)
+            settings = self._settings()
+            redis_url = Settings(data_dir=self._data_dir, redis_url=None).embedded_redis_address
+            self._nodes = Nodes(self._directory, settings | {"FARM_REDIS_URL": redis_url})
+            lives.callback(self._nodes.end)
+            self._farm_settings = settings
             self._farm = await asyncio.to_thread(self._start_farm)
+            self._nodes.keep()
             self._began = time.monotonic()
             async with httpx.AsyncClient(
                 base_url=self._farm.client.base_url, auth=("acme", "key"), timeout=15
@@ -59,10 +72,29 @@ class Run:
                 for meeting, recording in self._seen.items():
                     self._seen[meeting] = await client.recording(recording["id"])
             await asyncio.to_thread(lives.close)
-        return [await asyncio.to_thread(self._result, planned) for planned in self._plan.recordings]
+            self.unfinished = await asyncio.to_thread(lambda: list(self._storages.unfinished()))
+            return [await asyncio.to_thread(self._result, planned) for planned in self._plan.recordings]
+
+    def _settings(self) -> dict[str, str]:
+        """The settings of all machines."""
+        return {
+            "FARM_SECRET_KEY": token_hex(16),
+            "FARM_ALLOW_PRIVATE_ADDRESSES": "all",
+            "FARM_SLOTS": str(self._slots - self._slots // 2),
+            "FARM_MAX_LOAD": "1",
+            "FARM_INVOKE_TIMEOUT": str(round(self._plan.seconds * 2 + GRACE_SECONDS)),
+            **self._storages.settings,
+        }
 
     def _start_farm(self) -> RunningFarm:
-        return self._lives.enter_context(running_farm(self._data_dir, **self._settings))
+        own = {
+            "FARM_NODE": HOME,
+            # The same through all of its lives, for the pages that are at it.
+            "FARM_PORT": self._port,
+            "FARM_SLOTS": str(self._slots // 2),
+            "FARM_RATE_LIMIT": "0",
+        }
+        return self._lives.enter_context(running_farm(self._data_dir, **self._farm_settings | own))
 
     async def _play(self, client: Client) -> None:
         """Make all recordings; what breaks, breaks until they are over."""
@@ -76,7 +108,8 @@ class Run:
     async def _record(self, planned: PlannedRecording, client: Client) -> None:
         """One recording, from its start to its end."""
         limit = {} if planned.by_order else {"max_seconds": planned.seconds}
-        recording = await client.start(planned.meeting, meeting_id=planned.meeting, **limit)
+        wanted = limit | self._storages.target(planned.customer)
+        recording = await client.start(planned.meeting, meeting_id=planned.meeting, **wanted)
         recording_id = recording["id"]
         self._seen[planned.meeting] = recording
         await client.wait_for(recording_id, "RECORDING")
@@ -102,9 +135,13 @@ class Run:
             self._say(f"{planned.name}: there was none")
             return
         group = groups[int(planned.choice * len(groups))]
-        hit = recordings_hit(tree, group, self._data_dir / "spool")
+        spools = [self._data_dir / "spool", *(node.spool for node in self._nodes.all)]
+        hit = recordings_hit(tree, group, spools)
+        lost = datetime.now(UTC) if fault.loses_disk else None
         strike(group, fault.sign)
-        self.struck.append(Struck(time.monotonic() - self._began, planned.name, hit))
+        if fault.loses_disk:
+            hit |= await asyncio.to_thread(self._nodes.lose, group[0].process.pid)
+        self.struck.append(Struck(time.monotonic() - self._began, planned.name, hit, lost))
         names = [name for name, recording in self._seen.items() if recording["id"] in hit]
         self._say(f"{planned.name} {', '.join(sorted(names))}")
         if fault.for_seconds is not None:
@@ -118,7 +155,8 @@ class Run:
         end = time.monotonic() + VICTIM_SECONDS
         while True:
             try:
-                tree = look_at(psutil.Process(self._farm.process.pid))
+                nodes = [psutil.Process(node.process.pid) for node in self._nodes.all if not node.is_lost]
+                tree = look_at(psutil.Process(self._farm.process.pid), *nodes)
                 groups = fault.find(tree)
             except psutil.NoSuchProcess:
                 tree, groups = [], []
@@ -127,8 +165,10 @@ class Run:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _keep_farm(self) -> None:
-        """Start the farm again when it was killed, as a service manager does."""
+        """Start the farm and its other node again when they were killed, as a service manager does."""
         while True:
+            if (name := self._nodes.keep()) is not None:
+                self._say(f"{name} is started")
             if self._farm.process.poll() is not None:
                 self._farm = await asyncio.to_thread(self._start_farm)
                 self._say("the farm is started again")
@@ -136,10 +176,14 @@ class Run:
 
     def _result(self, planned: PlannedRecording) -> Result:
         recording = self._seen.get(planned.meeting)
-        if recording is None or recording["status"] != "UPLOADED":
-            return Result(planned, recording, None)
-        file = self._data_dir / "store" / recording["id"] / recording["output_file_name"]
-        return Result(planned, recording, played_seconds(file))
+        if recording is None:
+            return Result(planned, None, None)
+        hits = tuple(each for each in self.struck if recording["id"] in each.recordings)
+        if recording["status"] != "UPLOADED":
+            return Result(planned, recording, None, hits)
+        name = recording["output_file_name"]
+        file = self._storages.fetch(recording["id"], name, self._directory / name)
+        return Result(planned, recording, played_seconds(file), hits)
 
     def _say(self, words: str) -> None:
         print(f"{time.monotonic() - self._began:6.1f} s  {words}", flush=True)

@@ -1,11 +1,11 @@
 from chaos.faults import FAULTS
-from chaos.plan import Plan, draw_plan
+from chaos.plan import Choices, Plan, draw_plan
 
 NAMES = tuple(FAULTS)
 
 
 def plan(seed: int = 1, recordings: int = 20, seconds: float = 600) -> Plan:
-    return draw_plan(seed, recordings, seconds, 2, NAMES)
+    return draw_plan(seed, recordings, seconds, 2, Choices(NAMES, ("S3", "directory"), ("sshd",)))
 
 
 def test_seed_should_give_the_same_plan_again() -> None:
@@ -20,6 +20,12 @@ def test_recordings_should_fill_the_slots_for_the_time() -> None:
         assert all(39 <= recording.seconds <= 69 for recording in drawn.recordings)
         for recording in drawn.recordings:
             assert recording.pause_after is None or 0 < recording.pause_after < recording.seconds
+
+
+def test_store_and_customers_should_be_drawn_too() -> None:
+    plans = [plan(seed) for seed in range(50)]
+    assert {drawn.store for drawn in plans} == {"S3", "directory"}
+    assert {recording.customer for drawn in plans for recording in drawn.recordings} == {None, "sshd"}
 
 
 def test_everything_should_break_before_anything_breaks_again() -> None:
