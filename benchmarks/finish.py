@@ -29,12 +29,14 @@ from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.embedded import embedded_redis
 from recording_farm.farm.jobs.reporter import Reporter
 from recording_farm.farm.progressive.following import SETTLE_US
+from recording_farm.farm.progressive.sent_parts import read_ahead, targets_ahead
 from recording_farm.farm.recorder.listener import EndReason, Outcome
 from recording_farm.farm.recording.formats import format_of
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import STORE, Transfer
 from recording_farm.farm.spool.interactive_archive import SUFFIX
+from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import spool_of
 from recording_farm.farm.storage.store import open_store
 from recording_farm.farm.storage.targets import TARGET, public
@@ -263,22 +265,27 @@ async def _wait_until_caught_up(node: Node, recorders: Sequence[_Recorder], leng
     """Wait until the takes have their length, and the worker has cut and sent what it can of them."""
     async with asyncio.timeout(_TIMEOUT):
         await asyncio.sleep(max(length - recorder.feed.seconds for recorder in recorders))
-        while not (await _is_quiet(node) and all(_is_cut(node, recorder) for recorder in recorders)):
+        while not (await _is_quiet(node) and all(_is_sent(node, recorder) for recorder in recorders)):
             pass
     # Within 30 s the kernel writes by itself: what hours have written does not wait for the disk at the end.
     await asyncio.to_thread(os.sync)
 
 
-def _is_cut(node: Node, recorder: _Recorder) -> bool:
-    """Whether all of a take is cut that may be cut before its end, but for a few seconds."""
+def _is_sent(node: Node, recorder: _Recorder) -> bool:
+    """Whether all of a take is cut and sent that may be before its end, but for a few seconds."""
     behind = SETTLE_US / 1e6 + 2 * _QUIET_SECONDS
     if recorder.feed.seconds < behind:
         return True
-    state = spool_of(recorder.recording, node.settings).directory / "out" / ".cut" / "state"
-    with suppress(FileNotFoundError):
-        ticks: int = json.loads(state.read_text())["join"]["picture_end"]
-        return ticks / format_of(recorder.recording).timescale > recorder.feed.seconds - behind
-    return False
+    outbox = Outbox.of(spool_of(recorder.recording, node.settings))
+    try:
+        state = json.loads((outbox.directory / ".cut" / "state").read_text())
+    except FileNotFoundError:
+        return False
+    cut_seconds = state["join"]["picture_end"] / format_of(recorder.recording).timescale
+    sent = [ahead for target in targets_ahead(outbox) if (ahead := read_ahead(outbox, target)) is not None]
+    return cut_seconds > recorder.feed.seconds - behind and all(
+        state["body"] - ahead.end < 2 * ahead.part_bytes for ahead in sent
+    )
 
 
 async def _is_quiet(node: Node) -> bool:

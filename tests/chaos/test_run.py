@@ -10,9 +10,20 @@ pytestmark = pytest.mark.long
 
 
 @pytest.mark.timeout(400)
-def test_all_recordings_should_be_uploaded_whatever_breaks() -> None:
+@pytest.mark.parametrize(
+    ("seed", "seconds", "fault"),
+    [
+        (9, 30, ""),
+        # A store in S3, and customers' storages at sshd.
+        (2947, 40, "node lost with its disk"),
+    ],
+)
+def test_all_recordings_should_be_uploaded_whatever_breaks(seed: int, seconds: int, fault: str) -> None:
     run = subprocess.Popen(
-        [sys.executable, "-m", "chaos", "--recordings", "3", "--seconds", "30", "--seed", "9"],
+        [
+            *(sys.executable, "-m", "chaos", "--recordings", "2"),
+            *("--seconds", str(seconds), "--seed", str(seed)),
+        ],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
@@ -23,4 +34,6 @@ def test_all_recordings_should_be_uploaded_whatever_breaks() -> None:
             run.wait(60)
     print(said)
     assert run.returncode == 0, said
-    assert "3 started, 3 uploaded" in said
+    assert "2 started, 2 uploaded" in said
+    assert f"; {fault} at" in said or not fault
+    assert "nothing unfinished is in the storages" in said
