@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import av
@@ -40,6 +42,7 @@ pytestmark = pytest.mark.long
 
 STOPPED = 30.0
 AWAY = 60.0
+LONG = 40.0
 """Seconds."""
 
 Worker = subprocess.Popen[bytes]
@@ -204,6 +207,43 @@ def test_recording_of_a_node_that_is_gone_should_be_gone_on_with_by_another(
         recording = farm.wait_for(started["id"], "UPLOADED")
         assert "goes is back" in faults_of(recording)[-1]
     print(f"next take after {gap:.1f} s; {length:.1f} s in the file, {seconds_of(aside):.1f} s aside")
+
+
+@pytest.mark.timeout(500)
+def test_recording_of_a_node_that_is_lost_with_its_disk_should_lose_seconds(
+    pages: str, tmp_path: Path
+) -> None:
+    with running_machines(tmp_path) as machines:
+        farm = machines.farm
+        with machines.node("lost") as lost:
+            started = farm.start(url=f"{pages}/page.html", audio_config={"export_file": True})
+            farm.wait_for_take(started["id"], 1, 90)
+            with machines.node("stays"):
+                time.sleep(LONG)
+                began = takes_began(farm.wait_for(started["id"], "RECORDING"))[0].timestamp()
+                killed = time.time()
+                kill(lost)
+                shutil.rmtree(machines.directory / "lost")
+                recording = farm.wait_for_take(started["id"], 2, 120)
+                resumed = takes_began(recording)[1].timestamp()
+                time.sleep(RECORDED)
+                farm.order(started["id"], "stop")
+                recording = farm.wait_for(started["id"], "UPLOADED")
+                assert (recording["error"], machines.node_of(started["id"])) == (None, "stays")
+                (missing,) = [entry for entry in recording["timeline"] if entry["event"] == "missing"]
+                until = datetime.fromisoformat(missing["time"]).timestamp()
+                assert killed - until < 6 * patience()
+                assert missing["seconds"] == pytest.approx(resumed - until, abs=0.5)
+                film = farm.download(recording, tmp_path / "file.mp4")
+                length = decoded_seconds(film)
+                assert length == pytest.approx(
+                    until - began + recording["takes"][1]["duration_ns"] / 1e9, abs=0.2
+                )
+                assert [take["take"] for take in recording["takes"]] == [0, 1]
+                left = [path for path in (machines.directory / "store").glob("*/**/*") if path.is_file()]
+                assert {path.parent.name for path in left} == {started["id"]}
+                assert not [path for path in left if path.name.startswith(".")]
+        print(f"missing {missing['message']}; {length:.1f} s in the file")
 
 
 @pytest.mark.timeout(500)

@@ -20,6 +20,7 @@ from recording_farm.farm.jobs import retention as _retention
 from recording_farm.farm.jobs import transfer as _transfer
 from recording_farm.farm.queues import rq_hardening as _rq_hardening  # noqa: F401 - closes what RQ would run
 from recording_farm.farm.recovery import local_spool as _local_spool
+from recording_farm.farm.recovery import lost_nodes as _lost_nodes
 from recording_farm.farm.webhooks import sender as _sender
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,11 @@ def record(recording_id: str) -> None:
 def finish(recording_id: str) -> None:
     """Cut and store this node's takes of a recording."""
     _finish.finish(recording_id)
+
+
+def finish_lost(recording_id: str) -> None:
+    """Finish a recording whose node is gone, from its replica in the store."""
+    _lost_nodes.finish_lost(recording_id)
 
 
 def transfer(recording_id: str, target: str) -> None:
@@ -59,7 +65,8 @@ _PREFIXES: Final = frozenset({"farm.jobs.entry", __name__})
 """Prefixes of function names: in jobs that the farm enqueues, and in those of RQ's cron."""
 
 _JOBS: Final[dict[str, Callable[..., None]]] = {
-    job.__name__: job for job in (record, finish, transfer, send_webhooks, delete_expired, resume_unqueued)
+    job.__name__: job
+    for job in (record, finish, finish_lost, transfer, send_webhooks, delete_expired, resume_unqueued)
 }
 
 _OLD_NAMES: Final[dict[str, Callable[..., None]]] = {
@@ -78,6 +85,7 @@ _TARGET: Final = re.compile(r"[a-z0-9_.-]{1,100}")
 _ARGUMENTS: Final[dict[Callable[..., None], tuple[re.Pattern[str], ...]]] = {
     record: (_ID,),
     finish: (_ID,),
+    finish_lost: (_ID,),
     transfer: (_ID, _TARGET),
 }
 """What the arguments of a function look like; they become parts of paths. The others have none."""

@@ -14,7 +14,6 @@ from recording_farm.encoder.cut.audio_export import export_audio
 from recording_farm.encoder.cut.growing_cut import CutFile
 from recording_farm.encoder.errors import NothingRecordedError
 from recording_farm.encoder.journal import Journal
-from recording_farm.encoder.live.hls import read_timed_texts
 from recording_farm.encoder.media.probe import probe
 from recording_farm.encoder.mux.checksums import BodyChecksums
 from recording_farm.farm.clock import now
@@ -24,12 +23,14 @@ from recording_farm.farm.errors import NotFoundError
 from recording_farm.farm.evidence.directory import evidence_dir
 from recording_farm.farm.jobs.settle import has_running_outputs, settle
 from recording_farm.farm.jobs.transfer_attempt import run_transfer
-from recording_farm.farm.progressive.following import finish_cut
-from recording_farm.farm.progressive.names import cut_name
-from recording_farm.farm.progressive.restored import NOTHING_RESTORED, read_restored
+from recording_farm.farm.progressive.following import CLAIM, end_takes
+from recording_farm.farm.progressive.loss import note_missing
+from recording_farm.farm.progressive.lost_parts import finish_whole_cut
+from recording_farm.farm.progressive.replica import NO_REPLICA, replica_store
+from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
 from recording_farm.farm.progressive.sending import drop_leftovers
 from recording_farm.farm.queues.transfers import enqueue_transfer
-from recording_farm.farm.recording.findings import Tally, read_tally
+from recording_farm.farm.recording.findings import Tally, read_tally, sum_of
 from recording_farm.farm.recording.model import (
     Failure,
     FileKind,
@@ -39,6 +40,7 @@ from recording_farm.farm.recording.model import (
     TimelineEntry,
 )
 from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.timeline import NOTHING, recorded_elsewhere
 from recording_farm.farm.recording.transfers import OVER, STORE
 from recording_farm.farm.spool.finished_file import describe_grown
 from recording_farm.farm.spool.interactive_archive import make_archive
@@ -148,7 +150,9 @@ def _make_files(
         _fetch_manifest(recording, manifest, settings)
     finished = read_manifest(manifest)
     if finished is None:
-        _cut(recording, spool, manifest)
+        _restore(recording, spool, settings)
+        _cut(recording, spool, manifest, settings)
+        note_missing(spool, records, recording.id, is_over=True)
         finished = read_manifest(manifest)
         assert finished is not None
     return records.update(
@@ -175,22 +179,36 @@ def _fetch_manifest(recording: Recording, manifest: Path, settings: Settings) ->
             raise
 
 
-def _cut(recording: Recording, spool: Spool, manifest: Path) -> None:
+def _restore(recording: Recording, spool: Spool, settings: Settings) -> None:
+    """Restore what another node recorded, unless it is here. Raises StorageError."""
+    store = replica_store(recording, settings)
+    if store is None or recorded_elsewhere(recording.timeline, spool.numbers()) is NOTHING:
+        return
+    end_takes(spool)
+    with Outbox.of(spool).claimed_in_turn(CLAIM):
+        try:
+            restore_if_behind(spool, store, recording, settings)
+        except NotRestorableError as error:
+            logger.error("what an earlier node recorded cannot be restored: %s", error.message)
+        except StorageError as error:
+            if error.reason not in NO_REPLICA:
+                raise
+
+
+def _cut(recording: Recording, spool: Spool, manifest: Path, settings: Settings) -> None:
     """Cut the takes into the files of a recording; the manifest is written last."""
     file = manifest.with_name(recording.output_file_name)
-    cut = finish_cut(spool, cut_name(recording), recording.meeting_id)
+    cut = finish_whole_cut(recording, spool, settings)
     logger.info("cut %d takes into %s", cut.takes, cut.path.name)
     if recording.timed_texts:
-        make_archive(cut, read_timed_texts(spool.texts), file)
+        make_archive(cut, spool.all_texts(), file)
     elif cut.path != file:
         assert recording.audio_file is not None
         export_audio(cut.path, file, recording.audio_file)
     media = probe(file if cut.path.suffix == file.suffix else cut.path)
     kind = FileKind.VIDEO if recording.video_file else FileKind.AUDIO
     body = cut.checksums if cut.path == file else BodyChecksums()
-    restored = read_restored(Outbox.of(spool)) or NOTHING_RESTORED
-    has_hole = restored.hole_begin < restored.hole_end
-    made = [(describe_grown(file, kind, body, has_hole=has_hole), media)]
+    made = [(describe_grown(file, kind, body), media)]
     if recording.video_file and recording.audio_file is not None:
         path = file.with_suffix(recording.audio_file.codec.suffix)
         try:
@@ -199,7 +217,8 @@ def _cut(recording: Recording, spool: Spool, manifest: Path) -> None:
         except NothingRecordedError as error:
             # A recording that was killed right after its start may have frames but no audio.
             logger.warning("recording %s has no audio file: %s", recording.id, error)
-    quality = quality_of(cut, spool.journals(), read_tally(spool.directory))
+    tally = sum_of(read_tally(spool.before), read_tally(spool.directory))
+    quality = quality_of(cut, spool.journals(), tally)
     write_manifest(manifest, recording, made, quality, takes_in(cut))
     if cut.path != file:
         cut.path.unlink()

@@ -162,7 +162,7 @@ def _put_one(
     placed = _finish_parts(recording, file, target, outbox, way.place)
     if placed is None:
         placed = way.put(source, file, outbox.checkpoint(target, file))
-    outbox.note_arrival(target, file, placed)
+    outbox.note_arrival(target, file.kind, placed)
     forget_ahead(outbox, target)
     return placed
 

@@ -45,7 +45,21 @@ def abort_unfinished(client: redis.Redis, store: Store) -> int:
     except StorageError as error:
         if error.reason != NO_PARTS:
             logger.warning("cannot look for unfinished uploads in the store: %s", error.message)
-    return aborted
+    return aborted + _delete_replicas(client, store)
+
+
+def _delete_replicas(client: redis.Redis, store: Store) -> int:
+    """Delete replicas of the spools of recordings that are over or unknown; returns how many."""
+    deleted = 0
+    try:
+        for recording_id in store.spooled():
+            if not _is_wanted(client, recording_id):
+                store.delete_spool(recording_id)
+                logger.warning("recording %s: deleted a replica of its spool in the store", recording_id)
+                deleted += 1
+    except StorageError as error:
+        logger.warning("cannot look for replicas of spools in the store: %s", error.message)
+    return deleted
 
 
 def _is_wanted(client: redis.Redis, recording_id: UUID) -> bool:

@@ -99,7 +99,8 @@ class Following:
         with self._reading:
             if self._is_finishing or self._cut.body_size < offset + size:
                 return None
-            if self._restored.has_hole(offset, offset + size):
+            is_restored = self._restored.identity == self._cut.identity
+            if is_restored and self._restored.has_hole(offset, offset + size):
                 # A part of an upload that another node began. The transfer sends it, from the store.
                 return None
             with self._cut.body.open("rb", buffering=0) as file:

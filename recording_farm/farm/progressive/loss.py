@@ -53,7 +53,9 @@ def missing_entry(
     elif loss is None:
         before_us, gap_us = 0, (resumed_us or restored.until_us) - restored.until_us
     else:
-        lost_us = max(restored.until_us, round(loss.time.timestamp() * 1_000_000))
+        stopped = None if resumed_us else recording.stopped_time
+        lost = loss.time if stopped is None else min(loss.time, stopped)
+        lost_us = max(restored.until_us, round(lost.timestamp() * 1_000_000))
         before_us = lost_us - restored.until_us
         gap_us = max(0, (resumed_us or lost_us) - lost_us)
     if before_us + gap_us < _LEAST_US:

@@ -23,6 +23,7 @@ from recording_farm.farm.progressive.replica_format import (
     PieceName,
     Range,
     last_generation,
+    newest,
     pack,
 )
 from recording_farm.farm.recording.model import Recording
@@ -85,14 +86,16 @@ class ReplicaWriter:
         self._store = store
         self._recording_id = recording_id
         self._contents = SpoolContents(spool)
+        outbox = Outbox.of(spool)
         names = list(store.list_names(recording_id))
-        self._generation = max(last_generation(names), known_generation(Outbox.of(spool))) + 1
+        self._generation = max(last_generation(names), known_generation(outbox)) + 1
         self._earlier = names
         self._writer = token_hex(4)
         self._next = 1
         self._files: dict[str, _Replicated] = {}
         self._present: dict[int, str] = {}
-        save_generation(Outbox.of(spool), self._generation)
+        outbox.make()
+        save_generation(outbox, self._generation)
 
     def write(self) -> bool:
         """Write what is new; true if there is more. Raises StorageError, OSError."""
@@ -225,13 +228,27 @@ def replica_store(recording: Recording, settings: Settings) -> Store | None:
     return open_store(settings) if recording.keep_copy and is_apart(settings) else None
 
 
-def drop_replica(spool: Spool, store: Store, recording_id: UUID) -> None:
-    """Delete the replica of a recording that is over, if this node has written one. Raises StorageError."""
-    outbox = Outbox.of(spool)
-    if not (outbox.directory / _MARKER).exists():
+def has_replica(recording: Recording, settings: Settings) -> bool:
+    """Whether the store has a complete replica of a recording's spool. Raises StorageError, SettingsError."""
+    store = replica_store(recording, settings)
+    try:
+        return store is not None and newest(store.list_names(recording.id)) is not None
+    except StorageError as error:
+        if error.reason in NO_REPLICA:
+            return False
+        raise
+
+
+def drop_replica(outbox: Outbox, recording: Recording, settings: Settings) -> None:
+    """Delete the replica of a recording that is over, if this node has one.
+
+    Raises StorageError, SettingsError.
+    """
+    if not known_generation(outbox):
         return
+    store = open_store(settings)
     with outbox.claimed_in_turn(CLAIM):
-        store.delete_spool(recording_id)
+        store.delete_spool(recording.id)
 
 
 def known_generation(outbox: Outbox) -> int:

@@ -108,6 +108,8 @@ class SpoolContents:
             # What is held back for the first part, and what is behind the parts.
             body = ((0, ahead.held_back), (ahead.end, body_size))
         yield f"{CUT}/{BODY_NAME}", Grown(identity, body)
+        rows = int(saved["checksums"]["rows"])
+        yield f"{CUT}/{CHECKSUMS_NAME}", Grown(identity, ((0, rows * ROW_BYTES),))
         yield f"{CUT}/{LOG_NAME}", Grown(identity, ((0, int(saved["samples"]) * ENTRY.itemsize),))
         rows = int(saved["checksums"]["rows"])
         yield f"{CUT}/{CHECKSUMS_NAME}", Grown(identity, ((0, rows * ROW_BYTES),))

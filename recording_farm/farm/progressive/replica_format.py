@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from recording_farm.farm.errors import FarmError
+
 PIECE_BYTES: Final = 4 << 20
 """The most data of one object."""
 
@@ -22,7 +24,7 @@ _LENGTH_BYTES: Final = 4
 _NAME: Final = re.compile(r"(?P<generation>\d{4})-(?P<writer>[0-9a-f]{8})-(?P<number>\d{8})-(?P<kind>[cp])")
 
 
-class DamagedReplicaError(ValueError):
+class DamagedReplicaError(FarmError):
     """An object is not what this module writes."""
 
 

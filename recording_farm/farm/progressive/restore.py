@@ -3,6 +3,7 @@
 The recorder of this node need not wait for it: it records takes with higher numbers meanwhile. The cut waits.
 """
 
+import json
 import logging
 import os
 import re
@@ -151,7 +152,14 @@ def _move_in_place(index: Index, draft: Path, spool: Spool) -> Restored:
             source.replace(target)
     last, until_us = _end_of(spool, index)
     begin, end = _hole(index.files.get(f"{CUT}/{BODY_NAME}", ()))
-    return Restored(last, until_us, begin, end)
+    return Restored(last, until_us, begin, end, _identity(spool))
+
+
+def _identity(spool: Spool) -> str:
+    try:
+        return str(json.loads((spool.directory / CUT / "state").read_text())["identity"])
+    except FileNotFoundError:
+        return ""
 
 
 def _check_takes(index: Index, spool: Spool) -> None:

@@ -21,6 +21,8 @@ class Restored:
     until_us: int | None
     hole_begin: int = 0
     hole_end: int = 0
+    identity: str = ""
+    """The body that this is, see `GrowingCut.identity`."""
     is_noted: bool = False
     """Whether the timeline tells what is missing, see `farm.progressive.loss`."""
 

@@ -15,6 +15,7 @@ from typing import Final
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.errors import SettingsError
 from recording_farm.farm.progressive.places import Place, place_of
+from recording_farm.farm.progressive.replica import drop_replica
 from recording_farm.farm.progressive.sent_parts import (
     Ahead,
     forget_ahead,
@@ -172,7 +173,7 @@ def drop_ahead(outbox: Outbox, target: str, place: Place | None) -> None:
 def drop_leftovers(
     recording: Recording, sealed: Mapping[str, str], outbox: Outbox, settings: Settings
 ) -> None:
-    """Drop all parts that were sent of a recording whose file will not be finished from here.
+    """Drop all that was stored of a recording whose file will not be finished from here: parts, and replica.
 
     A storage that fails keeps them until its lifecycle rule deletes them. The store has a sweep besides.
     """
@@ -181,6 +182,10 @@ def drop_leftovers(
             drop_ahead(outbox, target, place_of(recording, target, sealed.get(target), settings))
         except (StorageError, SettingsError) as error:
             logger.warning("%s may keep parts of an upload: %s", target, error.message)
+    try:
+        drop_replica(outbox, recording, settings)
+    except (StorageError, SettingsError) as error:
+        logger.warning("the store may keep a replica of the spool: %s", error.message)
 
 
 def _send_rest(outbox: Outbox, target: str, place: Place, ahead: Ahead, file: Path, body_bytes: int) -> Ahead:

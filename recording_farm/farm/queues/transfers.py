@@ -21,6 +21,12 @@ FINISH_JOB: Final = "farm.jobs.entry.finish"
 _FINISH_JOBS: Final = frozenset({FINISH_JOB, "farm.finish_job.finish"})
 """And its name in the version before 0.2."""
 
+FINISH_LOST_JOB: Final = "farm.jobs.entry.finish_lost"
+"""The function that lets any node finish a recording whose node is gone; its argument is the recording."""
+
+_FINISH_LOST_SECONDS: Final = 60
+"""The time limit of that job, and how long after it the next one is queued."""
+
 TRANSFER_JOB: Final = "farm.jobs.entry.transfer"
 """The function that uploads files to one storage; its arguments are the recording and the storage's name."""
 
@@ -68,6 +74,25 @@ def enqueue_finish(client: redis.Redis, recording: Recording, node: str) -> None
         description=f"finish the recording of the meeting {recording.meeting_id}",
         meta=job_meta(recording, node),
     )
+
+
+def enqueue_finish_lost(client: redis.Redis, recording: Recording) -> None:
+    """Queue the job that finishes a recording without its node, for any node, unless it was queued lately.
+
+    Raises redis.RedisError when Redis cannot be reached.
+    """
+    with suppress(DuplicateJobError):
+        uploads_queue(client, None).enqueue(
+            FINISH_LOST_JOB,
+            str(recording.id),
+            job_id=f"finish-lost-{recording.id}",
+            unique=True,
+            job_timeout=_FINISH_LOST_SECONDS,
+            result_ttl=_FINISH_LOST_SECONDS,
+            failure_ttl=_FINISH_LOST_SECONDS,
+            description=f"finish the recording of the meeting {recording.meeting_id} without its node",
+            meta=job_meta(recording, None),
+        )
 
 
 def is_to_be_finished(client: redis.Redis, recording_id: UUID | str, node: str) -> bool:

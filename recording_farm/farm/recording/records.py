@@ -402,14 +402,15 @@ class Records:
         entry: TimelineEntry | None = None,
         *,
         slot: int | None = None,
+        states: Collection[Status] = ACTIVE,
     ) -> Recording:
-        """Make an active recording one of `node`, if nobody else did so since `recording` was read.
+        """Make a recording one of `node`, if it is in one of `states` and nobody else was faster.
 
         It is in `slot` from then on, and what was said to be in there before is not any more. From another
         node it is taken only while that one is gone (`farm.nodes.registry`); `entry` then goes into
         its timeline.
-        Returns the recording as it is then. Raises NotFoundError, WrongStateError when it is not active any
-        more, TakenOverError when it is another node's.
+        Returns the recording as it is then. Raises NotFoundError, WrongStateError when it is in another
+        state, TakenOverError when it is another node's.
         """
         outcome, *answer = self._claim(
             keys=[
@@ -422,7 +423,7 @@ class Records:
                 json.dumps(node),
                 recording.node or "",
                 entry.model_dump_json(exclude_none=True) if entry is not None else "",
-                _between_commas(ACTIVE),
+                _between_commas(states),
                 _LEFT_SECONDS,
                 json.dumps(slot),
                 RECORD_PREFIX,

@@ -11,11 +11,13 @@ import redis
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.errors import TakenOverError, WrongStateError
+from recording_farm.farm.progressive.sending import drop_leftovers
 from recording_farm.farm.queues.transfers import enqueue_finish
-from recording_farm.farm.recording.model import Failure, Reason, ReasonKind, Recording, Status
+from recording_farm.farm.recording.model import FINAL, Failure, Reason, ReasonKind, Recording, Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.timeline import other_keeper
 from recording_farm.farm.spool.ending import load_ending
+from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.record_copy import save_record
 from recording_farm.farm.spool.spool import Spool, spool_of
 
@@ -50,7 +52,7 @@ def apply_saved_ending(recording: Recording, settings: Settings, client: redis.R
     if ending.node == settings.node:
         save_record(spool, recording, records.sealed_targets(recording.id))
     else:
-        spool.remove()
+        _remove(spool, recording, records, settings)
     return True
 
 
@@ -89,4 +91,11 @@ def fail_or_salvage(recording_id: UUID, settings: Settings, client: redis.Redis)
     if saved:
         save_record(spool, recording, records.sealed_targets(recording_id))
     else:
-        spool.remove()
+        _remove(spool, recording, records, settings)
+
+
+def _remove(spool: Spool, recording: Recording, records: Records, settings: Settings) -> None:
+    """Delete a spool without takes, and what was stored of it, unless another node still has takes."""
+    if recording.status in FINAL:
+        drop_leftovers(recording, records.sealed_targets(recording.id), Outbox.of(spool), settings)
+    spool.remove()

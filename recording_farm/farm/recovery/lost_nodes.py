@@ -3,32 +3,43 @@
 A running recording is resumed by any other node: a job is queued, and the slot that takes it claims the
 recording for its node (`Records.claim`). Until then the lost node may come back and resume it.
 
-A recording that is over lies as takes on the disk of the lost node, so only that node can finish it. The farm
-waits for it (FARM_NODE_PATIENCE); then the recording is UPLOADED if any storage has its files, else ERRORED.
-Files that are in the store already are uploaded from there.
+A recording that is over lies as takes on the disk of the lost node. The farm waits some minutes for that
+node. Then another one finishes the recording from its replica in the store. Without a replica only the lost
+node can finish it: after FARM_NODE_PATIENCE it is UPLOADED if any storage has its files, else ERRORED. Files
+that are in the store already are uploaded from there.
 """
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import redis
 
 from recording_farm.farm.clock import now
-from recording_farm.farm.config.settings import Settings
-from recording_farm.farm.errors import NotFoundError, TakenOverError, WrongStateError
+from recording_farm.farm.config.settings import Settings, load_settings
+from recording_farm.farm.db.clients import connect
+from recording_farm.farm.errors import NotFoundError, SettingsError, TakenOverError, WrongStateError
 from recording_farm.farm.nodes.registry import Gone, Nodes
+from recording_farm.farm.progressive.replica import has_replica
 from recording_farm.farm.queues.recordings import enqueue_continuation
-from recording_farm.farm.queues.transfers import enqueue_transfer_from_store
+from recording_farm.farm.queues.transfers import (
+    enqueue_finish,
+    enqueue_finish_lost,
+    enqueue_transfer_from_store,
+)
 from recording_farm.farm.recording.files import is_in_store
-from recording_farm.farm.recording.model import ACTIVE, Failure, Recording, Status
+from recording_farm.farm.recording.model import ACTIVE, Failure, Recording, Status, TimelineEntry
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import OVER, TransferState, is_overdue, lost
 from recording_farm.farm.spool.set_aside import NODE_LOST
+from recording_farm.farm.storage.backend import StorageError
 from recording_farm.farm.telemetry.counts import Counts, transfer_increments
 
 logger = logging.getLogger(__name__)
+
+_PATIENCE: Final = timedelta(minutes=10)
+"""A machine that restarts is back sooner, with all of its takes."""
 
 LOST: Final = Failure(code=NODE_LOST, message="the node that recorded it is gone, and its files with it")
 
@@ -70,15 +81,41 @@ def _look_after(recording: Recording, gone: Gone, settings: Settings, client: re
         for transfer in recording.transfers:
             if is_overdue(transfer, now()):
                 enqueue_transfer_from_store(client, recording, transfer.target)
-    elif _is_out_of_patience(gone, settings, now()):
+    elif now() - gone.since >= min(_PATIENCE, timedelta(seconds=settings.node_patience)):
+        # This process must not wait for the store.
+        enqueue_finish_lost(client, recording)
+
+
+def finish_lost(recording_id: str) -> None:
+    """The RQ job that finishes an UPLOADING recording, whose node is gone, here, or gives it up.
+
+    Does nothing if that node is back. The watch of the nodes queues it again each minute.
+    """
+    settings = load_settings()
+    with connect(settings.redis_address) as client:
+        try:
+            _finish_lost(Records(client).get(None, recording_id), settings, client)
+        except (NotFoundError, WrongStateError, TakenOverError) as error:
+            logger.info("%s", error)
+        except (StorageError, SettingsError) as error:
+            logger.warning("recording %s cannot be finished without its node now: %s", recording_id, error)
+
+
+def _finish_lost(recording: Recording, settings: Settings, client: redis.Redis) -> None:
+    gone = None if recording.node is None else Nodes(client).gone(recording.node)
+    if gone is None or recording.status is not Status.UPLOADING or is_in_store(recording):
+        return
+    if has_replica(recording, settings):
+        fault = f"the node {recording.node} is gone; another node finishes the recording"
+        entry = TimelineEntry(event="fault", fault=fault, node=recording.node, time=gone.heard)
+        claimed = Records(client).claim(recording, settings.node, entry, states={Status.UPLOADING})
+        logger.warning("recording %s is finished from its replica in the store", recording.id)
+        enqueue_finish(client, claimed, settings.node)
+    elif now() - gone.since >= timedelta(seconds=settings.node_patience):
         logger.error(
             "recording %s: giving up its node %s after FARM_NODE_PATIENCE", recording.id, recording.node
         )
         give_up(recording, client)
-
-
-def _is_out_of_patience(gone: Gone, settings: Settings, moment: datetime) -> bool:
-    return moment - gone.since >= timedelta(seconds=settings.node_patience)
 
 
 def give_up(recording: Recording, client: redis.Redis) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from recording_farm.encoder.atomic_file import write_file
-from recording_farm.farm.recording.model import FinishedFile
+from recording_farm.farm.recording.model import FileKind, FinishedFile
 from recording_farm.farm.spool.spool import Spool
 from recording_farm.farm.storage.backend import Checkpoint, StoredObject
 
@@ -50,22 +50,22 @@ class Outbox:
     def arrival(self, target: str, file: FinishedFile) -> StoredObject | None:
         """The location of a file that an unfinished transfer has already uploaded; None otherwise."""
         try:
-            location, _, note = self._arrival(target, file).read_text().partition("\n")
+            location, _, note = self._arrival(target, file.kind).read_text().partition("\n")
         except FileNotFoundError:
             return None
         return StoredObject(location, file.size, note or None)
 
-    def note_arrival(self, target: str, file: FinishedFile, placed: StoredObject) -> None:
-        """Record that a file has been uploaded."""
-        write_file(self._arrival(target, file), f"{placed.location}\n{placed.note or ''}")
+    def note_arrival(self, target: str, kind: FileKind, placed: StoredObject) -> None:
+        """Record that a file of this kind has been uploaded."""
+        write_file(self._arrival(target, kind), f"{placed.location}\n{placed.note or ''}")
 
     def forget_arrivals(self, target: str) -> None:
         """Delete the record of uploads to a target."""
         for file in self.directory.glob(f".{target}.*.arrived"):
             file.unlink(missing_ok=True)
 
-    def _arrival(self, target: str, file: FinishedFile) -> Path:
-        return self.directory / f".{target}.{file.kind}.arrived"
+    def _arrival(self, target: str, kind: FileKind) -> Path:
+        return self.directory / f".{target}.{kind}.arrived"
 
     @contextmanager
     def claimed(self, what: str) -> Iterator[bool]:

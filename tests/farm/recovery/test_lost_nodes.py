@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import redis
 
+from recording_farm.encoder.journal import Journal, write_journal
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.errors import NotFoundError, TakenOverError, WrongStateError
@@ -17,14 +18,15 @@ from recording_farm.farm.jobs.finish import finish
 from recording_farm.farm.jobs.record import record
 from recording_farm.farm.jobs.retention import sweep
 from recording_farm.farm.jobs.settle import settle
-from recording_farm.farm.nodes.registry import BEAT_SECONDS, NODES_KEY, Gone, Nodes
+from recording_farm.farm.nodes.registry import BEAT_SECONDS, GONE_KEY, NODES_KEY, Gone, Nodes
+from recording_farm.farm.progressive.replica import ReplicaWriter
 from recording_farm.farm.queues.recordings import (
     continuations_queue,
     enqueue_continuation,
     has_live_job,
     node_recordings_queue,
 )
-from recording_farm.farm.queues.transfers import transfers_queue, uploads_queue
+from recording_farm.farm.queues.transfers import FINISH_LOST_JOB, transfers_queue, uploads_queue
 from recording_farm.farm.recording.model import FileKind, Recording, Status, TimelineEntry
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import STORE, Transfer, TransferState, transfer_to
@@ -36,11 +38,13 @@ from recording_farm.farm.recovery.local_spool import (
     recover_unqueued,
     resume_lost,
 )
-from recording_farm.farm.recovery.lost_nodes import expect_nodes, look_after
+from recording_farm.farm.recovery.lost_nodes import expect_nodes, finish_lost, look_after
 from recording_farm.farm.spool.finished_file import describe
 from recording_farm.farm.spool.record_copy import save_record
 from recording_farm.farm.spool.spool import spool_of
+from recording_farm.farm.storage.store import open_store
 from recording_farm.farm.worker.heartbeat import Watcher
+from testkit.encoder.beeps import make_take
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 from testkit.settings import set_environment, settings_with
@@ -70,6 +74,18 @@ def lose(client: redis.Redis, node: str = GONE) -> None:
 
 def gone_for(**ago: float) -> dict[str, Gone]:
     return {GONE: Gone(heard=now() - timedelta(**ago), since=now() - timedelta(**ago))}
+
+
+def lose_for(farm: Farm, monkeypatch: pytest.MonkeyPatch, **ago: float) -> None:
+    """Another node looks after recordings of one that has been gone for so long, and runs what it queues."""
+    gone = gone_for(**ago)
+    farm.redis.hset(GONE_KEY, GONE, gone[GONE].model_dump_json())
+    look_after(gone, farm.settings, farm.redis)
+    set_environment(monkeypatch, farm.settings)
+    for job in uploads_queue(farm.redis, None).jobs:
+        assert job.func_name == FINISH_LOST_JOB
+        finish_lost(*job.args)
+        job.delete()
 
 
 def recording_of(records: Records, recording: Recording, node: str) -> Recording:
@@ -198,10 +214,7 @@ def test_node_that_was_forgotten_should_be_found_gone_when_a_recording_is_handed
     assert nodes.gone(HERE) is None
     gone = nodes.gone(GONE)
     assert gone is not None
-    monkeypatch.setattr(
-        "recording_farm.farm.recovery.lost_nodes.now", lambda: gone.since + timedelta(hours=1)
-    )
-    look_after({GONE: gone}, farm.settings, farm.redis)
+    lose_for(farm, monkeypatch, hours=1)
     assert farm.records.get(None, recording.id).status is Status.ERRORED
 
 
@@ -221,13 +234,13 @@ def test_node_that_lives_should_not_be_gone_because_it_was_expected(farm: Farm) 
 
 
 def test_finished_takes_of_a_gone_node_should_be_waited_for_and_then_be_errored(
-    farm: Farm, theirs: Farm, film: Path
+    farm: Farm, theirs: Farm, film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = theirs.ended(new_recording(), film)
     lose(farm.redis)
-    look_after(gone_for(minutes=59), farm.settings, farm.redis)
+    lose_for(farm, monkeypatch, minutes=59)
     assert farm.records.get(None, recording.id) == recording
-    look_after(gone_for(minutes=61), farm.settings, farm.redis)
+    lose_for(farm, monkeypatch, minutes=61)
     lost = farm.records.get(None, recording.id)
     assert lost.status is Status.ERRORED
     assert lost.error is not None
@@ -238,12 +251,46 @@ def test_finished_takes_of_a_gone_node_should_be_waited_for_and_then_be_errored(
     assert Nodes(farm.redis).beats() == {}
 
 
+@pytest.mark.parametrize("minutes", [9, 11])
+def test_ended_recording_of_a_gone_node_should_be_finished_from_its_replica_after_some_minutes(
+    farm: Farm, theirs: Farm, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    recording = recording_of(farm.records, new_recording(), GONE)
+    farm.records.set_transfer(recording.id, Transfer(target=STORE), only_new=True)
+    spool = spool_of(recording, theirs.settings)
+    spool.make()
+    make_take(spool.media(0), 0.0, 1.5, picture_from=0.0)
+    epoch = int(now().timestamp()) - 2
+    write_journal(spool.media(0).with_suffix(".json"), Journal(0, epoch, epoch * 1_000_000, 0, 0))
+    writer = ReplicaWriter(spool, open_store(theirs.settings), recording.id)
+    while writer.write():
+        pass
+    shutil.rmtree(theirs.settings.data_dir)
+    farm.records.change_state(recording.id, Status.UPLOADING, stopped_time=now())
+    lose_for(farm, monkeypatch, minutes=minutes)
+    after = farm.records.get(None, recording.id)
+    if minutes < 10:
+        assert after.node == GONE
+        return
+    assert (after.node, after.status) == (HERE, Status.UPLOADING)
+    finish(str(recording.id))
+    after = farm.records.get(None, recording.id)
+    assert after.status is Status.UPLOADED
+    assert after.quality is not None
+    assert (after.node, after.quality["frames_captured"], [take.take for take in after.takes]) == (
+        HERE,
+        45,
+        [0],
+    )
+    assert list(open_store(farm.settings).list_names(recording.id)) == []
+
+
 def test_recording_whose_file_is_at_the_customers_should_be_uploaded_without_the_node(
-    farm: Farm, theirs: Farm, film: Path
+    farm: Farm, theirs: Farm, film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = theirs.ended(new_recording(), film, target_at(DEAD))
     farm.records.set_transfer(recording.id, Transfer(target="s3", state=TransferState.DONE))
-    look_after(gone_for(hours=2), farm.settings, farm.redis)
+    lose_for(farm, monkeypatch, hours=2)
     after = farm.records.get(None, recording.id)
     assert (after.status, after.error) == (Status.UPLOADED, None)
     given_up = transfer_to(after.transfers, STORE)
@@ -337,7 +384,7 @@ def test_files_of_a_node_that_was_waited_for_in_vain_should_be_set_aside_when_it
 ) -> None:
     recording = theirs.ended(new_recording(), film)
     was_recorded(recording, theirs.settings)
-    look_after(gone_for(hours=2), farm.settings, farm.redis)
+    lose_for(farm, monkeypatch, hours=2)
     assert recover_spool(theirs.settings, farm.redis) == 1
     set_environment(monkeypatch, theirs.settings)
     finish(str(recording.id))

@@ -1,0 +1,86 @@
+"""Finishes a file of which a part of the body is only in the store: another node sent it there in parts.
+
+The parts cannot be read before the upload is finished. So the store's copy is finished first, and fetched.
+"""
+
+import logging
+from dataclasses import replace
+
+from recording_farm.encoder.cut.growing_cut import CutFile
+from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.progressive.following import finish_cut, forget_cut
+from recording_farm.farm.progressive.names import cut_name
+from recording_farm.farm.progressive.places import place_in_store
+from recording_farm.farm.progressive.restored import read_restored, save_restored
+from recording_farm.farm.progressive.sending import finish_ahead
+from recording_farm.farm.progressive.sent_parts import forget_ahead
+from recording_farm.farm.recording.model import FileKind, Recording
+from recording_farm.farm.recording.transfers import STORE
+from recording_farm.farm.spool.finished_file import describe_grown, is_intact
+from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.spool.spool import Spool
+from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.store import Store, open_store
+
+logger = logging.getLogger(__name__)
+
+
+def finish_whole_cut(recording: Recording, spool: Spool, settings: Settings) -> CutFile:
+    """The file of all takes, as `finish_cut` makes it, with the bytes that are only in the store.
+
+    If the store has lost them, the file has the takes that are here. Raises StorageError, OSError and what
+    `finish_cut` raises.
+    """
+    outbox = Outbox.of(spool)
+    cut = finish_cut(spool, cut_name(recording), recording.meeting_id)
+    restored = read_restored(outbox)
+    if restored is None or not restored.hole_end or restored.identity != cut.identity:
+        return cut
+    store = open_store(settings)
+    # An earlier attempt may have come so far that the upload is over.
+    if not _fetch(store, recording, cut):
+        if _finish(store, recording, outbox, cut, settings):
+            if not _fetch(store, recording, cut):
+                text = f"{cut.path.name} in the store is not what was sent"
+                raise StorageError("damaged", text, lasting=True)
+        else:
+            logger.error("the store has lost the parts of another node; the file begins behind them")
+            cut.path.unlink(missing_ok=True)
+            forget_cut(spool)
+            cut = finish_cut(spool, cut_name(recording), recording.meeting_id)
+    save_restored(outbox, replace(restored, hole_begin=0, hole_end=0))
+    return cut
+
+
+def _finish(store: Store, recording: Recording, outbox: Outbox, cut: CutFile, settings: Settings) -> bool:
+    """Finish the store's copy; false if it no longer has the parts."""
+    place = place_in_store(store, recording, settings)
+    placed = finish_ahead(outbox, STORE, place, cut.path, cut.body_bytes, cut.identity)
+    if placed is None:
+        return False
+    outbox.note_arrival(STORE, _kind(recording), placed)
+    forget_ahead(outbox, STORE)
+    return True
+
+
+def _fetch(store: Store, recording: Recording, cut: CutFile) -> bool:
+    """Fetch the file in place of the one with a hole, if the store has it. Raises StorageError, OSError."""
+    name = cut.path.name
+    wanted = describe_grown(cut.path, _kind(recording), cut.checksums, has_hole=True).file
+    whole = cut.path.with_name(f".{name}.whole")
+    try:
+        store.fetch(recording.id, name, whole)
+        if not is_intact(whole, wanted):
+            return False
+        whole.replace(cut.path)
+    except StorageError as error:
+        if error.reason != "not_found":
+            raise
+        return False
+    finally:
+        whole.unlink(missing_ok=True)
+    return True
+
+
+def _kind(recording: Recording) -> FileKind:
+    return FileKind.VIDEO if recording.video_file else FileKind.AUDIO
