@@ -119,6 +119,7 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
 
 EXAMPLES: Final[Mapping[str, Any]] = {
     "account_id": "0123456789abcdef0123456789abcdef",
+    "behind_seconds": 21.4,
     "bucket": "recordings",
     "bytes_per_hour": 622_000_000,
     "code": 422,
@@ -144,6 +145,7 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "target": "store",
     "timezone": "Europe/Vienna",
     "title": "weekly",
+    "uploaded_bytes": 25_165_824,
     "url": "https://meet.example.com/weekly",
     "webhook_id": _ID,
 }
@@ -205,7 +207,7 @@ def example_of(name: str, schema: Mapping[str, Any]) -> Any:
         case "integer":
             return known if isinstance(known, int) else max(1, schema.get("minimum", 1))
         case "number":
-            return 1.0
+            return float(known) if isinstance(known, int | float) else 1.0
         case "boolean":
             return True
         case _:

@@ -16,6 +16,7 @@ from recording_farm.api.context import Context, context_of
 from recording_farm.api.portal.client import ask, fetch, segment
 from recording_farm.api.portal.page import render
 from recording_farm.api.portal.recording_words import (
+    copy_in_words,
     finding_in_words,
     lost_share,
     queue_in_words,
@@ -136,6 +137,10 @@ def _words(recording: dict[str, Any]) -> dict[str, Any]:
         "state": state_in_words(recording),
         "queue": queue_in_words(recording),
         "stop": stop_in_words(recording),
+        "copies": {
+            transfer["target"]: copy_in_words(transfer, is_running=recording["status"] in ACTIVE)
+            for transfer in recording["transfers"]
+        },
         "lost_share": f"{100 * share:.1f} %" if share >= 0.0005 else "",
         "reduced": times_in_words(steps) if (steps := quality.get("encoder_steps")) else "",
         "findings": [

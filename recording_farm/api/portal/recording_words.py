@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from recording_farm.api.portal.page import size
 from recording_farm.farm.recording.files import FilesState
 from recording_farm.farm.recording.findings import Finding
-from recording_farm.farm.recording.transfers import STORE, TransferState
+from recording_farm.farm.recording.transfers import OVER, STORE, TransferState
 
 MAX_LOST_SHARE: Final = 0.005
 """The share of lost frames above which the list warns of a recording."""
@@ -121,6 +122,21 @@ def upload_warning(recording: Mapping[str, Any]) -> str:
             verb = "failed" if transfer["state"] == TransferState.GIVEN_UP else "is retried"
             return f"Upload to {target} {verb}: {error['message']}"
     return ""
+
+
+def copy_in_words(transfer: Mapping[str, Any], *, is_running: bool) -> str:
+    """How far the copy of a transfer is before it is done; empty if nothing is known of it."""
+    if transfer["state"] in OVER or transfer["in_parts"] is None:
+        return ""
+    if not transfer["in_parts"]:
+        when = "Stored" if transfer["uploaded_bytes"] is None else "Uploaded"
+        return f"{when} when the recording ends" if is_running else ""
+    uploaded = f"{size(transfer['uploaded_bytes'])} uploaded"
+    return f"{uploaded}, {_span(transfer['behind_seconds'])} behind" if is_running else uploaded
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _capitalized(name: str) -> str:

@@ -19,6 +19,7 @@ from recording_farm.api.schema.responses import (
 from recording_farm.farm.nodes.availability import living
 from recording_farm.farm.nodes.registry import Nodes
 from recording_farm.farm.queues.recordings import queue_place
+from recording_farm.farm.recording.copies import NO_COPIES, Copies, read_copies
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.outputs import OutputKind
 from recording_farm.farm.recording.records import read_recording
@@ -32,17 +33,23 @@ async def answer(request: Request, recording: Recording) -> Response:
 
 
 async def answer_with(context: Context, recording: Recording) -> RecordingObject:
-    """A recording as clients see it, with the reason for waiting while it is in the queue."""
+    """A recording as clients see it, with the reason for waiting, or how far its copies are."""
     waiting = None
     if recording.status is Status.INVOKED:
         waiting = await run_in_threadpool(_waiting, context, recording)
-    return shown(context, recording, waiting)
+    copies = await read_copies(context.waiting_redis, [recording])
+    return shown(context, recording, waiting, copies.get(recording.id, NO_COPIES))
 
 
-def shown(context: Context, recording: Recording, waiting: WaitingObject | None = None) -> RecordingObject:
+def shown(
+    context: Context,
+    recording: Recording,
+    waiting: WaitingObject | None = None,
+    copies: Copies = NO_COPIES,
+) -> RecordingObject:
     """A recording as its organization sees it."""
     recording = show_urls(recording, context.sealer)
-    return recording_object(recording, links_of(context, recording), waiting)
+    return recording_object(recording, links_of(context, recording), waiting, copies)
 
 
 def _waiting(context: Context, recording: Recording) -> WaitingObject | None:

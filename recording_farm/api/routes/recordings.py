@@ -34,6 +34,7 @@ from recording_farm.farm.nodes.availability import LivingNode, living
 from recording_farm.farm.nodes.registry import Nodes
 from recording_farm.farm.queues.recordings import Place, drop_job, queue_places
 from recording_farm.farm.recording.commands import Command, send_command
+from recording_farm.farm.recording.copies import NO_COPIES, read_copies
 from recording_farm.farm.recording.files import delete_files
 from recording_farm.farm.recording.listing import Wanted, microseconds
 from recording_farm.farm.recording.model import (
@@ -82,10 +83,14 @@ async def _list(request: Request) -> Response:
         limit = context.settings.quota_running
         places = await run_in_threadpool(queue_places, context.redis, organization_id, limit)
         nodes = living(await run_in_threadpool(Nodes(context.redis).all))
+    copies = await read_copies(context.waiting_redis, found.recordings)
     opened = [show_urls(recording, context.sealer) for recording in found.recordings]
     shown = [
         listed_recording(
-            recording, links_of(context, recording), waiting_object(places.get(str(recording.id)), nodes)
+            recording,
+            links_of(context, recording),
+            waiting_object(places.get(str(recording.id)), nodes),
+            copies.get(recording.id, NO_COPIES),
         )
         for recording in opened
     ]

@@ -16,6 +16,7 @@ from recording_farm.encoder.formats import AudioCodec, Codec, Profile
 from recording_farm.farm.clock import time_text
 from recording_farm.farm.nodes.availability import LivingNode, WaitReason, why_waiting
 from recording_farm.farm.queues.recordings import Place
+from recording_farm.farm.recording.copies import NO_COPIES, Copies, Copy
 from recording_farm.farm.recording.estimate import estimate
 from recording_farm.farm.recording.files import FilesState, files_state
 from recording_farm.farm.recording.findings import Finding
@@ -150,6 +151,22 @@ class TransferObject(BaseModel):
     note: str | None = Field(
         default=None,
         description="why the upload was not read back, for example because the key may only write",
+    )
+    in_parts: bool | None = Field(
+        default=None,
+        description="until it is DONE: whether it is uploaded while the recording runs, else as a whole when "
+        "the recording has ended; null is not known",
+    )
+    uploaded_bytes: int | None = Field(
+        default=None,
+        description="bytes of the main file that the target has acknowledged, `file_size` once it is DONE; "
+        "updated every 2 s; null is not known, or the store is in the node's own data directory, and "
+        "gets the file at the end at once",
+    )
+    behind_seconds: float | None = Field(
+        default=None,
+        description="seconds of what is recorded so far that the target does not have, 0 once it is DONE; "
+        "null as uploaded_bytes",
     )
 
 
@@ -348,14 +365,20 @@ class RecordingLinks:
 
 
 def recording_object(
-    recording: Recording, links: RecordingLinks, waiting: WaitingObject | None = None
+    recording: Recording,
+    links: RecordingLinks,
+    waiting: WaitingObject | None = None,
+    copies: Copies = NO_COPIES,
 ) -> RecordingObject:
     """A recording as clients see it."""
-    return RecordingObject(**_fields(recording, links), **_queue_fields(waiting))
+    return RecordingObject(**_fields(recording, links, copies), **_queue_fields(waiting))
 
 
 def listed_recording(
-    recording: Recording, links: RecordingLinks, waiting: WaitingObject | None = None
+    recording: Recording,
+    links: RecordingLinks,
+    waiting: WaitingObject | None = None,
+    copies: Copies = NO_COPIES,
 ) -> ListedRecording:
     """A recording as clients see it in a list."""
     meeting = MeetingObject(
@@ -364,7 +387,7 @@ def listed_recording(
         created_at=recording.invoked_time,
         updated_at=recording.stopped_time or recording.started_time or recording.invoked_time,
     )
-    return ListedRecording(**_fields(recording, links), **_queue_fields(waiting), meeting=meeting)
+    return ListedRecording(**_fields(recording, links, copies), **_queue_fields(waiting), meeting=meeting)
 
 
 def waiting_object(place: Place | None, nodes: Sequence[LivingNode]) -> WaitingObject | None:
@@ -385,7 +408,7 @@ def for_participants(shown: RecordingObject) -> MeetingRecording:
     return MeetingRecording(**fields | {"storage_config": None})
 
 
-def _fields(recording: Recording, links: RecordingLinks) -> dict[str, Any]:
+def _fields(recording: Recording, links: RecordingLinks, copies: Copies) -> dict[str, Any]:
     link = links.video or links.audio
     return {
         "id": str(recording.id),
@@ -420,7 +443,9 @@ def _fields(recording: Recording, links: RecordingLinks) -> dict[str, Any]:
         "outputs": [_output(recording, output, links) for output in recording.outputs],
         # A recording without a file is never transferred.
         "transfers": [
-            _transfer(transfer) for transfer in recording.transfers if recording.status is not Status.ERRORED
+            _transfer(transfer, recording, copies.get(transfer.target))
+            for transfer in recording.transfers
+            if recording.status is not Status.ERRORED
         ],
         "files_state": files_state(recording),
         "files_expire_at": links.files_expire_at,
@@ -478,9 +503,14 @@ def _audio(recording: Recording) -> AudioObject | None:
     return AudioObject(codec=export.codec, channel="mono" if export.channels == 1 else "stereo")
 
 
-def _transfer(transfer: Transfer) -> TransferObject:
+def _transfer(transfer: Transfer, recording: Recording, copy: Copy | None) -> TransferObject:
     fields = client_view(transfer).model_dump(exclude={"first_tried", "event"})
-    return TransferObject(**fields, failing=transfer.event is TransferEvent.FAILING)
+    progress: dict[str, Any] = {}
+    if transfer.state is TransferState.DONE:
+        progress = {"uploaded_bytes": recording.file_size, "behind_seconds": 0}
+    elif transfer.state is not TransferState.GIVEN_UP and copy is not None:
+        progress = copy.model_dump(exclude={"has_fallen_behind"})
+    return TransferObject(**fields, **progress, failing=transfer.event is TransferEvent.FAILING)
 
 
 def _reason(reason: Reason | None) -> ReasonObject | None:

@@ -95,12 +95,12 @@ class GrowingCut:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
         self._format = fmt
-        saved = _read_state(directory / _STATE)
+        saved = read_saved_cut(directory)
         try:
             self._body = Body(directory, fmt, saved.body_size, saved.entries, saved.checksums)
         except OSError:
             # A power cut may have taken what the state was written behind.
-            saved = _Saved()
+            saved = SavedCut()
             self._body = Body(directory, fmt)
         self.identity = saved.identity
         """A name of this body; one that begins again may have other bytes, and has another name."""
@@ -258,7 +258,7 @@ def _insert_room(body: Path, size: int) -> bool:
 
 
 @dataclass(frozen=True)
-class _Saved:
+class SavedCut:
     """A saved state: the sizes of body, log and checksums, and where the joiner was."""
 
     identity: str = field(default_factory=partial(token_hex, 8))
@@ -269,9 +269,10 @@ class _Saved:
     join: JoinState | None = None
 
 
-def _read_state(file: Path) -> _Saved:
+def read_saved_cut(directory: Path) -> SavedCut:
+    """The saved state of the growing cut in `directory`; an empty one if there is none."""
     try:
-        saved = json.loads(file.read_text())
+        saved = json.loads((directory / _STATE).read_text())
         join = saved["join"]
         place = join["take"]
         if place is not None:
@@ -281,8 +282,8 @@ def _read_state(file: Path) -> _Saved:
             join["picture_end"], Fraction(join["sound_end"]), join["codec_delay_ms"], joints, place
         )
         checksums = SavedChecksums.of(saved["checksums"])
-        return _Saved(
+        return SavedCut(
             *(saved["identity"], saved["body"], saved["samples"], checksums, saved["began_us"], state)
         )
     except (OSError, ValueError, TypeError, KeyError):
-        return _Saved()
+        return SavedCut()

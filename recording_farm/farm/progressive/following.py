@@ -72,7 +72,7 @@ class Following:
         self._reading = threading.Lock()
         self._is_finishing = False
         self.settle_us = SETTLE_US if spool.format.audio_only is None else AUDIO_SETTLE_US
-        directory = self._outbox.directory / _DIRECTORY
+        directory = cut_directory(self._outbox)
         self._cut = GrowingCut(directory, spool.format)
         self._restored = read_restored(self._outbox) or NOTHING_RESTORED
         if any(ahead.end > self._cut.body_size for ahead in _all_ahead(self._outbox)):
@@ -123,7 +123,7 @@ class Following:
         except (av.FFmpegError, OSError) as error:
             raise CutError(f"{self._target.name} could not be made: {error}") from error
         _save_result(self._outbox, result)
-        shutil.rmtree(self._outbox.directory / _DIRECTORY, ignore_errors=True)
+        shutil.rmtree(cut_directory(self._outbox), ignore_errors=True)
         return result
 
     def _padding(self) -> Padding:
@@ -266,7 +266,7 @@ def finish_cut(spool: Spool, name: str, title: str) -> CutFile:
     with outbox.claimed_in_turn(CLAIM):
         if (found := cut_result(outbox)) is not None:
             return found
-        growing = outbox.directory / _DIRECTORY
+        growing = cut_directory(outbox)
         was_growing = growing.exists()
         try:
             return Following(spool, name, title, lambda: False).run()
@@ -290,9 +290,14 @@ def end_takes(spool: Spool) -> None:
 
 def forget_cut(spool: Spool) -> None:
     """Drop what was cut: the takes that are there are cut again from their beginning."""
-    directory = Outbox.of(spool).directory
-    shutil.rmtree(directory / _DIRECTORY, ignore_errors=True)
-    (directory / _RESULT).unlink(missing_ok=True)
+    outbox = Outbox.of(spool)
+    shutil.rmtree(cut_directory(outbox), ignore_errors=True)
+    (outbox.directory / _RESULT).unlink(missing_ok=True)
+
+
+def cut_directory(outbox: Outbox) -> Path:
+    """The directory of the growing cut, which is there until the file is finished."""
+    return outbox.directory / _DIRECTORY
 
 
 def is_being_finished(spool: Spool) -> bool:

@@ -25,6 +25,7 @@ from recording_farm.farm.progressive.names import cut_name, is_main_file
 from recording_farm.farm.progressive.ownership import Ownership
 from recording_farm.farm.progressive.places import place_of
 from recording_farm.farm.progressive.replica import NO_REPLICA, ReplicaThread, replica_store
+from recording_farm.farm.progressive.reporting import Reporter
 from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
 from recording_farm.farm.progressive.sending import Sender
 from recording_farm.farm.progressive.sent_parts import part_bytes_of
@@ -59,6 +60,7 @@ def run_progressive(settings: Settings) -> None:
     """Follow the recordings of this node until SIGTERM."""
     stopping = stop_event(within=_END_SECONDS)
     followers: dict[str, _Follower] = {}
+    Reporter(settings, lambda: {name: each.part_bytes for name, each in followers.copy().items()}).start()
     with connect(settings.redis_address) as client:
         node = _Node(settings, stopping, Ownership(client, settings.node), Records(client))
         while not stopping.wait(_LOOK_SECONDS):
@@ -93,6 +95,12 @@ class _Follower:
         self._failed_restores = 0
         self._thread: threading.Thread | None = None
         self._looks_until_due = 0
+        self._sending: list[Sender] = []
+
+    @property
+    def part_bytes(self) -> dict[str, int]:
+        """The sizes of parts of the targets that get them, by name."""
+        return {sender.target: sender.part_bytes for sender in self._sending if sender.takes_parts}
 
     def run_if_due(self) -> None:
         """Begin, if nobody follows it and it runs."""
@@ -141,9 +149,9 @@ class _Follower:
             recording.meeting_id,
             lambda: self._node.stopping.is_set() or ownership.is_lost(recording.id),
         )
-        threads: list[Sender | ReplicaThread] = []
         if is_main_file(recording):
-            threads += self._senders(recording, sealed, Outbox.of(spool), following)
+            self._sending = self._senders(recording, sealed, Outbox.of(spool), following)
+        threads: list[Sender | ReplicaThread] = [*self._sending]
         if store is not None:
             threads.append(
                 ReplicaThread(spool, store, recording.id, partial(ownership.is_mine, recording.id))

@@ -64,6 +64,9 @@ class Sender(threading.Thread):
         `is_mine` tells whether this node still has the recording: another one may send parts else.
         """
         super().__init__(name=f"{target} of {outbox.directory.parent.name}", daemon=True)
+        self.part_bytes = part_bytes
+        self.takes_parts = True
+        """False once the place has said that it takes none."""
         self._outbox = outbox
         self._target = target
         self._place = place
@@ -71,6 +74,11 @@ class Sender(threading.Thread):
         self._read = read
         self._is_mine = is_mine
         self._stopping = threading.Event()
+
+    @property
+    def target(self) -> str:
+        """The name of the transfer."""
+        return self._target
 
     def stop(self) -> None:
         """Send no further part."""
@@ -96,6 +104,7 @@ class Sender(threading.Thread):
                     # It begins again; what has been cut meanwhile is sent then.
                     forget_ahead(self._outbox, self._target)
                 if error.reason == NO_PARTS:
+                    self.takes_parts = False
                     return
             except OSError as error:
                 logger.warning("parts for %s cannot be read: %s", self._target, error)

@@ -124,6 +124,15 @@ def read_ahead(outbox: Outbox, target: str) -> Ahead | None:
         return None
 
 
+def version_of_ahead(outbox: Outbox, target: str) -> tuple[int, int] | None:
+    """A value that changes with each part that is sent to a target; None if nothing was sent."""
+    try:
+        found = _file(outbox, target).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def save_ahead(outbox: Outbox, target: str, ahead: Ahead) -> None:
     """Save it. A power cut may take it: then the file is sent as a whole. Raises OSError."""
     write_file(_file(outbox, target), json.dumps(asdict(ahead)), durable=False)

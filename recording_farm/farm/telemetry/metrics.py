@@ -25,12 +25,20 @@ from recording_farm.farm.host.resources import Processors, free_resources
 from recording_farm.farm.nodes.availability import LivingNode, NodeState, living
 from recording_farm.farm.nodes.registry import Nodes, Shortage
 from recording_farm.farm.queues.fair_queue import name_without_organization
+from recording_farm.farm.recording.copies import Copies, Copy, CopyReports
 from recording_farm.farm.recording.findings import read_tally
 from recording_farm.farm.recording.model import ACTIVE, Recording, Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import OVER, STORE, TransferState, transfer_to
 from recording_farm.farm.spool.spool import running_spools
-from recording_farm.farm.telemetry.counts import COUNTERS, HISTOGRAMS, Counts, cumulative_buckets
+from recording_farm.farm.telemetry.counts import (
+    COUNTERS,
+    HISTOGRAMS,
+    PLACES,
+    Counts,
+    cumulative_buckets,
+    place_kind,
+)
 from recording_farm.farm.telemetry.shared_settings import SHARED, differing_settings
 
 
@@ -62,6 +70,8 @@ class Farm:
     gone: int
     queues: Sequence[Waiting]
     counts: dict[tuple[str, ...], float]
+    copies: Sequence[Copies]
+    """Of the recordings that run or are paused."""
     redis: RedisState
     differing_settings: Sequence[str]
 
@@ -78,12 +88,15 @@ def may_read(settings: Settings, authorization: str | None) -> bool:
 def read_farm(client: redis.Redis) -> Farm:
     """Read the state of the farm. Raises redis.RedisError."""
     nodes = Nodes(client).all()
+    recordings = Records(client).unfinished()
+    running = [recording for recording in recordings if recording.status in ACTIVE]
     return Farm(
-        recordings=Records(client).unfinished(),
+        recordings=recordings,
         nodes=living(nodes),
         gone=sum(node.gone is not None for node in nodes),
         queues=_read_queues(client),
         counts=Counts(client).read(),
+        copies=list(CopyReports(client).read(running).values()),
         redis=RedisState(_is_writable(client), read_memory(client)),
         differing_settings=differing_settings(client),
     )
@@ -174,6 +187,7 @@ class FarmCollector(Collector):
         yield from _of_redis(farm.redis)
         yield _of_settings(farm.differing_settings)
         yield from _of_recordings(farm)
+        yield from _of_copies(farm.copies)
         yield from _of_nodes(farm)
         yield from _of_queues(farm)
         yield from _of_counts(farm)
@@ -233,6 +247,30 @@ def _of_recordings(farm: Farm) -> Iterator[Metric]:
         "Recordings whose last upload to the store failed and is to be retried.",
         value=len(store_failures(farm.recordings)),
     )
+
+
+def _of_copies(recordings: Iterable[Copies]) -> Iterator[Metric]:
+    """Of copies that are uploaded while recorded; the others have nothing until the end, as they should."""
+    by_place: dict[str, list[Copy]] = {place: [] for place in PLACES}
+    for copies in recordings:
+        for target, copy in copies.items():
+            if copy.in_parts:
+                by_place.setdefault(place_kind(target), []).append(copy)
+    seconds = GaugeMetricFamily(
+        "farm_copy_behind_seconds",
+        "How far the last copy is behind its recording, of those that are uploaded while recorded.",
+        labels=["place"],
+    )
+    fallen = GaugeMetricFamily(
+        "farm_copies_behind",
+        "Copies that have fallen behind: 5 minutes and three parts, or 5 minutes that are not cut.",
+        labels=["place"],
+    )
+    for place, found in by_place.items():
+        seconds.add_metric([place], max((copy.behind_seconds or 0 for copy in found), default=0))
+        fallen.add_metric([place], sum(copy.has_fallen_behind for copy in found))
+    yield seconds
+    yield fallen
 
 
 def _oldest(moments: Iterable[datetime]) -> float:

@@ -10,6 +10,7 @@ from recording_farm.api.app import create_app
 from recording_farm.farm.clock import now
 from recording_farm.farm.jobs.settle import settle
 from recording_farm.farm.queues.transfers import uploads_queue
+from recording_farm.farm.recording.copies import Copy, CopyReports
 from recording_farm.farm.recording.model import FileKind, FinishedFile, Status, TimelineEntry
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import STORE, Transfer, TransferState
@@ -76,6 +77,18 @@ async def test_uploads_should_be_tried_again_and_made_elsewhere_from_the_page(
     refused = await acme.send(f"{path}/upload", preset="gone")
     assert refused.status_code == 422
     assert f'<body data-address="{path}"' in refused.text
+
+
+async def test_page_should_show_how_far_each_copy_is_while_it_is_made(acme: Visit, farm: Farm) -> None:
+    recording = farm.add(status=Status.RECORDING, node="n", transfers=(Transfer(target="s3"),))
+    copy = Copy(uploaded_bytes=24 << 20, behind_seconds=21.4, in_parts=True)
+    CopyReports(farm.redis).write("n", {str(recording.id): {"s3": copy}})
+    assert "24.0 MiB uploaded, 21 s behind" in await acme.see(f"/recordings/{recording.id}")
+    farm.records.change_state(recording.id, Status.UPLOADING, stopped_time=now())
+    page = await acme.see(f"/recordings/{recording.id}")
+    assert "24.0 MiB uploaded<" in page
+    # It goes on growing, and no event tells of it.
+    assert 'id="transfers" data-live data-poll="5"' in page
 
 
 async def test_webhook_should_be_sent_again_from_the_page_of_the_recording(farm: Farm) -> None:

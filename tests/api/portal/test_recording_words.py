@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from recording_farm.api.portal.recording_words import (
+    copy_in_words,
     finding_in_words,
     ordinal,
     quality_warning,
@@ -45,6 +46,27 @@ def test_failed_upload_should_be_a_warning_until_it_is_done() -> None:
         ("DONE", ""),
     ):
         assert upload_warning({"transfers": [transfer | {"state": state}]}) == warning
+
+
+@pytest.mark.parametrize(
+    ("in_parts", "uploaded", "behind", "running", "ended"),
+    [
+        (None, None, None, "", ""),
+        (True, 0, 95.4, "0 B uploaded, 95 s behind", "0 B uploaded"),
+        (True, 24 << 20, 21.4, "24.0 MiB uploaded, 21 s behind", "24.0 MiB uploaded"),
+        (True, 24 << 20, 400.0, "24.0 MiB uploaded, 7 min behind", "24.0 MiB uploaded"),
+        (False, 0, 95.4, "Uploaded when the recording ends", ""),
+        (False, None, None, "Stored when the recording ends", ""),
+    ],
+)
+def test_copy_should_say_how_far_it_is_until_it_is_done(
+    in_parts: Any, uploaded: Any, behind: Any, running: str, ended: str
+) -> None:
+    transfer = {"in_parts": in_parts, "uploaded_bytes": uploaded, "behind_seconds": behind}
+    for is_running, words in ((True, running), (False, ended)):
+        assert copy_in_words(transfer | {"state": "WAITING"}, is_running=is_running) == words
+    done = {"state": "DONE", "in_parts": None, "uploaded_bytes": 1, "behind_seconds": 0.0}
+    assert copy_in_words(done, is_running=False) == ""
 
 
 @pytest.mark.parametrize(

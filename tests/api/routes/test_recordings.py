@@ -15,6 +15,7 @@ from recording_farm.api.routes import recordings as module
 from recording_farm.farm.clock import now
 from recording_farm.farm.db.clients import connect_async
 from recording_farm.farm.recording.commands import Command, commands_key, read_commands
+from recording_farm.farm.recording.copies import Copy, CopyReports
 from recording_farm.farm.recording.model import (
     Failure,
     FileKind,
@@ -60,6 +61,43 @@ async def test_recording_should_be_seen_by_its_organization_only(client: httpx.A
 async def test_strange_id_should_be_unknown(client: httpx.AsyncClient, recording_id: str) -> None:
     assert (await client.get(f"/v2/recordings/{recording_id}")).status_code == 404
     assert (await client.put(f"/v2/recordings/{recording_id}", json={"action": "stop"})).status_code == 404
+
+
+def progress_of(shown: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    return {
+        each["target"]: (each["in_parts"], each["uploaded_bytes"], each["behind_seconds"])
+        for each in shown["transfers"]
+    }
+
+
+async def test_running_recording_should_show_how_far_each_copy_is(
+    client: httpx.AsyncClient, farm: Farm
+) -> None:
+    nothing = (None, None, None)
+    recording = farm.add(transfers=(Transfer(target=STORE), Transfer(target="s3")))
+    path = f"/v2/recordings/{recording.id}"
+
+    async def seen() -> dict[str, tuple[Any, ...]]:
+        found = progress_of((await client.get(path)).json()["data"])
+        (listed,) = (await client.get("/v2/recordings")).json()["data"]
+        assert progress_of(listed) == found
+        return found
+
+    assert await seen() == {STORE: nothing, "s3": nothing}
+    farm.records.change_state(recording.id, Status.RECORDING, started_time=now(), node="node-1")
+    assert await seen() == {STORE: nothing, "s3": nothing}
+    copies = {
+        STORE: Copy(),
+        "s3": Copy(uploaded_bytes=9, behind_seconds=21.4, in_parts=True, has_fallen_behind=True),
+    }
+    CopyReports(farm.redis).write("node-1", {str(recording.id): copies})
+    assert await seen() == {STORE: (False, None, None), "s3": (True, 9, 21.4)}
+    farm.records.change_state(recording.id, Status.UPLOADING, stopped_time=now())
+    farm.records.update(recording.id, file_size=99)
+    farm.records.set_transfer(recording.id, Transfer(target=STORE, state=TransferState.DONE))
+    assert await seen() == {STORE: (None, 99, 0), "s3": (True, 9, 21.4)}
+    farm.records.set_transfer(recording.id, Transfer(target="s3", state=TransferState.GIVEN_UP))
+    assert await seen() == {STORE: (None, 99, 0), "s3": nothing}
 
 
 async def test_finished_recording_should_show_everything(client: httpx.AsyncClient, farm: Farm) -> None:

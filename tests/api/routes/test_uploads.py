@@ -69,6 +69,7 @@ async def test_storage_should_be_shown_without_its_keys(client: httpx.AsyncClien
     assert data["transfers"] == [
         {"target": name, "state": "WAITING", "attempts": 0, "failing": False}
         | dict.fromkeys(("next_try", "error", "location", "note"))
+        | dict.fromkeys(("in_parts", "uploaded_bytes", "behind_seconds"))
         for name in ("store", "s3")
     ]
 

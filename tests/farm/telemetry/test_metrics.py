@@ -20,6 +20,7 @@ from recording_farm.farm.nodes.availability import LivingNode as Node
 from recording_farm.farm.nodes.availability import NodeState
 from recording_farm.farm.nodes.registry import NODES_KEY, Beat, Nodes, NoRoom
 from recording_farm.farm.queues.recordings import enqueue_recording
+from recording_farm.farm.recording.copies import Copy, CopyReports
 from recording_farm.farm.recording.findings import Tally, keep_tally
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.transfers import Transfer, TransferError, TransferState
@@ -101,6 +102,26 @@ def test_files_that_are_nowhere_and_a_store_that_refuses_should_be_seen_until_th
     found = shown(FarmCollector(farm.redis))
     assert 2400 <= found["farm_oldest_unsaved_seconds",] < 2430
     assert found["farm_store_refused",] == 2
+
+
+def test_copies_that_are_uploaded_while_recorded_should_be_seen_as_they_fall_behind(farm: Farm) -> None:
+    def add(status: Status, **copies: Copy) -> None:
+        recording = farm.add(status=status, node="one", meeting_id=f"m{len(farm.records.unfinished())}")
+        reported = {target.replace("_", "-"): copy for target, copy in copies.items()}
+        CopyReports(farm.redis).write("one", {str(recording.id): reported})
+
+    late = Copy(uploaded_bytes=1, behind_seconds=400, in_parts=True, has_fallen_behind=True)
+    add(Status.RECORDING, store=Copy(uploaded_bytes=9, behind_seconds=20, in_parts=True), s3_2=late)
+    add(Status.PAUSED, s3=late.model_copy(update={"behind_seconds": 700}), store=Copy())
+    # As a whole, at the end.
+    add(Status.RECORDING, sftp=Copy(uploaded_bytes=0, behind_seconds=9000))
+    # It has ended: other metrics watch over its upload.
+    add(Status.UPLOADING, store=late)
+    found = shown(FarmCollector(farm.redis))
+    seconds = {place: found["farm_copy_behind_seconds", place] for place in ("store", "s3", "sftp", "aws")}
+    assert seconds == {"store": 20, "s3": 700, "sftp": 0, "aws": 0}
+    behind = {place: found["farm_copies_behind", place] for place in ("store", "s3", "sftp", "aws")}
+    assert behind == {"store": 0, "s3": 2, "sftp": 0, "aws": 0}
 
 
 def test_free_slots_of_nodes_that_begin_nothing_should_not_count(farm: Farm) -> None:
