@@ -11,6 +11,7 @@ from testkit.machine.processes import wait_until_none
 from testkit.pages import serve_pages
 from testkit.running_farm import RunningFarm, running_farm
 from testkit.storage.buckets import bucket_at
+from testkit.waiting import wait_until
 
 pytestmark = pytest.mark.long
 
@@ -41,6 +42,13 @@ def wait_for_upload(farm: RunningFarm, target: str, parts: int) -> None:
         time.sleep(0.2)
 
 
+def uploaded(farm: RunningFarm, recording_id: str) -> list[int]:
+    """The bytes that each target has, as the API says it."""
+    transfers = farm.wait_for(recording_id, "RECORDING")["transfers"]
+    assert all(0 <= (each["behind_seconds"] or 0) < 60 for each in transfers), transfers
+    return [each["uploaded_bytes"] or 0 for each in transfers]
+
+
 def test_file_should_be_in_store_and_bucket_soon_after_the_stop(s3_endpoint: str, tmp_path: Path) -> None:
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "noise.html").write_text(NOISE)
@@ -63,6 +71,8 @@ def test_file_should_be_in_store_and_bucket_soon_after_the_stop(s3_endpoint: str
         )
         for target in ("store", "s3"):
             wait_for_upload(farm, target, parts=2)
+        # The report comes every two seconds.
+        wait_until(lambda: all(each >= 16 << 20 for each in uploaded(farm, started["id"])), what="it says so")
         farm.order(started["id"], "stop")
         begun = time.monotonic()
         recording = farm.wait_for(started["id"], "UPLOADED")

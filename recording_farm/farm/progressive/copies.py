@@ -72,11 +72,11 @@ class CopiesOfSpool:
         self._arrived: dict[str, tuple[tuple[int, int], Arrived]] = {}
         self._last: dict[str, Copy] = {}
 
-    def look(self, parts: Mapping[str, int], at_hand: str | None) -> dict[str, Copy]:
-        """How far they are now, by target. Once the recording has ended, the last figures are kept.
+    def look(self, parts: Mapping[str, int] | None, at_hand: str | None) -> dict[str, Copy]:
+        """How far they are now, by target; where that is not known any more, the last figures are kept.
 
-        `parts` has the sizes of parts of the targets that get them; `at_hand` is one to which nothing is
-        uploaded.
+        `parts` has the sizes of parts of the targets that get them, None before that is known; `at_hand` is a
+        target to which nothing is uploaded.
         """
         if self._recording is None:
             saved = saved_record(self._directory)
@@ -85,11 +85,10 @@ class CopiesOfSpool:
             self._recording = saved[0]
         spool = Spool(self._directory, format_of(self._recording))
         targets = [transfer.target for transfer in self._recording.transfers]
-        found = (
-            self._ended(spool, targets)
-            if is_being_finished(spool)
-            else self._growing(spool, targets, parts, at_hand)
-        )
+        if is_being_finished(spool):
+            found = self._ended(spool, targets)
+        else:
+            found = {} if parts is None else self._growing(spool, targets, parts, at_hand)
         self._last = self._last | found
         return self._last
 

@@ -95,11 +95,13 @@ class _Follower:
         self._failed_restores = 0
         self._thread: threading.Thread | None = None
         self._looks_until_due = 0
-        self._sending: list[Sender] = []
+        self._sending: list[Sender] | None = None
 
     @property
-    def part_bytes(self) -> dict[str, int]:
-        """The sizes of parts of the targets that get them, by name."""
+    def part_bytes(self) -> dict[str, int] | None:
+        """The sizes of parts of the targets that get them, by name; None before it is followed."""
+        if self._sending is None:
+            return None
         return {sender.target: sender.part_bytes for sender in self._sending if sender.takes_parts}
 
     def run_if_due(self) -> None:
@@ -128,11 +130,17 @@ class _Follower:
     def _follow(self) -> None:
         saved = saved_record(self._directory)
         if saved is None:
+            # Its recorder is about to write it.
+            self._looks_until_due = 0
             return
         recording, sealed = saved
         spool = Spool(self._directory, format_of(recording))
         was_elsewhere = last_take_over(recording.timeline) is not None
-        if is_being_finished(spool) or not (spool.numbers() or was_elsewhere):
+        if is_being_finished(spool):
+            return
+        if not (spool.numbers() or was_elsewhere):
+            # Its page is being opened. It is followed, and replicated, from its first second on.
+            self._looks_until_due = 0
             return
         with Outbox.of(spool).claimed(CLAIM) as mine:
             if mine and not self._node.ownership.is_lost(recording.id):
@@ -149,9 +157,11 @@ class _Follower:
             recording.meeting_id,
             lambda: self._node.stopping.is_set() or ownership.is_lost(recording.id),
         )
+        senders = []
         if is_main_file(recording):
-            self._sending = self._senders(recording, sealed, Outbox.of(spool), following)
-        threads: list[Sender | ReplicaThread] = [*self._sending]
+            senders = self._senders(recording, sealed, Outbox.of(spool), following)
+        self._sending = senders
+        threads: list[Sender | ReplicaThread] = [*senders]
         if store is not None:
             threads.append(
                 ReplicaThread(spool, store, recording.id, partial(ownership.is_mine, recording.id))

@@ -24,8 +24,8 @@ REPORT_SECONDS: Final = 2.0
 _REPEAT_SECONDS: Final = KEPT_SECONDS / 3
 """A report that has not changed is repeated after this time, before it expires."""
 
-PartSizes = Mapping[str, Mapping[str, int]]
-"""By the id of a recording: the sizes of parts of the targets that get them."""
+PartSizes = Mapping[str, Mapping[str, int] | None]
+"""By the id of a recording: the sizes of parts of the targets that get them; None is not known yet."""
 
 
 class Reporter(threading.Thread):
@@ -82,9 +82,9 @@ class Reporter(threading.Thread):
         }
         self._written = {name: each for name, each in self._written.items() if name in present}
         self._unreadable &= present.keys()
-        return {name: self._look(name, sizes.get(name, {})) for name in present}
+        return {name: self._look(name, sizes.get(name)) for name in present}
 
-    def _look(self, name: str, sizes: Mapping[str, int]) -> Mapping[str, Copy]:
+    def _look(self, name: str, sizes: Mapping[str, int] | None) -> Mapping[str, Copy]:
         try:
             return self._copies[name].look(sizes, self._at_hand)
         except Exception:  # a spool may be damaged in any way, and the others are reported

@@ -14,7 +14,7 @@ from recording_farm.farm.recording.formats import format_of
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.transfers import Transfer
 from recording_farm.farm.spool.record_copy import save_record
-from recording_farm.farm.spool.spool import Spool
+from recording_farm.farm.spool.spool import Spool, spools
 from testkit.farm import Farm
 
 
@@ -44,12 +44,20 @@ def running(farm: Farm, meeting_id: str = "demo") -> Recording:
     return recording
 
 
+def followed(farm: Farm) -> dict[str, dict[str, int]]:
+    """All recordings are followed; their targets take no parts."""
+    return {directory.name: {} for directory in spools(farm.settings.spool_dir)}
+
+
 def test_report_should_be_written_when_it_has_changed_and_before_it_expires(
     farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = running(farm)
     sizes: dict[str, dict[str, int]] = {}
     reporter, reports = Reporter(farm.settings, lambda: sizes), Counted(farm.redis)
+    reporter.report(reports)
+    assert reports.written == []  # it is not followed yet
+    sizes[str(recording.id)] = {}
     reporter.report(reports)
     assert reports.read([recording]) == {recording.id: {"s3": Copy(uploaded_bytes=0, behind_seconds=0)}}
     for _ in range(3):
@@ -84,7 +92,7 @@ def test_redis_that_is_away_should_cost_the_reports_alone(
 ) -> None:
     caplog.set_level(logging.INFO)
     recording = running(farm)
-    reporter = Reporter(farm.settings, dict)
+    reporter = Reporter(farm.settings, lambda: followed(farm))
     with connect("unix:///nowhere/redis.sock", retries=0) as away:
         for _ in range(5):
             reporter.report(CopyReports(away))
@@ -98,7 +106,7 @@ def test_damaged_spool_should_not_hide_the_others(farm: Farm, caplog: pytest.Log
     recording, damaged = running(farm), running(farm, "another")
     (farm.settings.spool_dir / str(damaged.id) / "take-nothing.mp4").touch()
     (farm.settings.spool_dir / str(damaged.id) / "take-0x.mp4").touch()
-    reporter, reports = Reporter(farm.settings, dict), CopyReports(farm.redis)
+    reporter, reports = Reporter(farm.settings, lambda: followed(farm)), CopyReports(farm.redis)
     for _ in range(3):
         reporter.report(reports)
     assert set(reports.read([recording, damaged])) == {recording.id}
@@ -107,7 +115,7 @@ def test_damaged_spool_should_not_hide_the_others(farm: Farm, caplog: pytest.Log
 
 def test_recordings_that_are_gone_should_be_forgotten(farm: Farm) -> None:
     recording = running(farm)
-    reporter, reports = Reporter(farm.settings, dict), Counted(farm.redis)
+    reporter, reports = Reporter(farm.settings, lambda: followed(farm)), Counted(farm.redis)
     reporter.report(reports)
     shutil.rmtree(farm.settings.spool_dir / str(recording.id))
     reporter.report(reports)
