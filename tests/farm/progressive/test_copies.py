@@ -99,30 +99,25 @@ def set_recorded(spool: Spool, number: int, seconds: float) -> None:
     os.utime(spool.media(number), (moment, moment))
 
 
-def send(spool: Spool, target: str, *sizes: int) -> None:
-    """Save receipts of parts of these sizes."""
+def send(spool: Spool, target: str, held_back: int, *sizes: int) -> None:
+    """Save receipts of parts of these sizes, behind what is held back."""
     state = json.loads((cut_directory(Outbox.of(spool)) / "state").read_text())
     parts = tuple(
         SentPart(Part(number + 2, sum(sizes[:number]), size), {}) for number, size in enumerate(sizes)
     )
-    save_ahead(Outbox.of(spool), target, Ahead({}, PART, state["identity"], parts))
+    save_ahead(Outbox.of(spool), target, Ahead({}, PART, state["identity"], parts, held_back=held_back))
 
 
-def test_each_copy_should_be_as_far_as_its_storage_has_the_file(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_copy_should_be_as_far_as_its_storage_has_the_file(spool: Spool) -> None:
     body = (cut_directory(Outbox.of(spool)) / "body").stat().st_size
-    # As if a third of these few seconds were held back.
-    for module in ("copies", "sent_parts"):
-        monkeypatch.setattr(f"recording_farm.farm.progressive.{module}.FIRST_BYTES", body // 3)
     copies = CopiesOfSpool(spool.directory)
     sizes = {"store": PART, "s3": PART}
     nothing = copies.look(sizes, None)
     assert set(nothing) == set(TARGETS)
     assert nothing["s3"].behind_seconds == pytest.approx(SECONDS, abs=0.2)
     assert nothing["sftp"] == Copy(uploaded_bytes=0, behind_seconds=nothing["s3"].behind_seconds)
-    send(spool, "s3", body // 3)
-    send(spool, "store", body // 3, body - 2 * (body // 3))
+    send(spool, "s3", body // 3, body // 3)
+    send(spool, "store", body // 3, body // 3, body - 2 * (body // 3))
     found = copies.look(sizes, None)
     assert found["s3"].uploaded_bytes == body // 3
     assert found["store"].uploaded_bytes == body - body // 3
@@ -161,24 +156,15 @@ def test_store_in_the_data_directory_should_have_no_figures(spool: Spool) -> Non
     assert found["sftp"].uploaded_bytes == 0
 
 
-def test_rest_that_is_sent_after_the_stop_should_count_and_the_last_figures_stay(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("recording_farm.farm.progressive.sent_parts.FIRST_BYTES", 1000)
+def test_rest_that_is_sent_after_the_stop_should_count_and_the_last_figures_stay(spool: Spool) -> None:
     copies = CopiesOfSpool(spool.directory)
-    send(spool, "s3", 1000)
+    send(spool, "s3", 1000, 1000)
     running = copies.look({"s3": PART}, None)
     result = finish_cut(spool, "film.mp4", "title")
     assert copies.look({"s3": PART}, None)["sftp"] == running["sftp"]
     rest = result.body_bytes - 2000
-    save_ahead(
-        Outbox.of(spool),
-        "s3",
-        Ahead({}, PART, result.identity, tuple(
-            SentPart(Part(number + 2, offset, size), {})
-            for number, (offset, size) in enumerate(((0, 1000), (1000, rest)))
-        )),
-    )  # fmt: skip
+    parts = (SentPart(Part(2, 0, 1000), {}), SentPart(Part(3, 1000, rest), {}))
+    save_ahead(Outbox.of(spool), "s3", Ahead({}, PART, result.identity, parts, held_back=1000))
     sent = copies.look({"s3": PART}, None)["s3"]
     assert sent == Copy(uploaded_bytes=1000 + rest, behind_seconds=0.0, in_parts=True)
     forget_ahead(Outbox.of(spool), "s3")
