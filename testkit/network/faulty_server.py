@@ -2,7 +2,7 @@
 
 import http.client
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,14 +10,14 @@ Fault = Callable[[int], tuple[int, str] | None]
 """What to answer the n-th request (from 1) with: a status and S3's code for it; None passes it on."""
 
 
-Decide = Callable[[int, str, str], tuple[int, str] | None]
-"""The same by number, method, and path with query."""
+Decide = Callable[[int, str, str, Mapping[str, str]], tuple[int, str] | None]
+"""The same by number, method, path with query, and headers."""
 
 
 @contextmanager
 def faulty_server(port: int, fault: Fault) -> Iterator[int]:
     """Pass requests on to a port of this machine, but for those with a `fault`; yields the port to ask at."""
-    with _between(port, lambda number, _method, _path: fault(number)) as between:
+    with _between(port, lambda number, _method, _path, _headers: fault(number)) as between:
         yield between
 
 
@@ -25,8 +25,17 @@ def faulty_server(port: int, fault: Fault) -> Iterator[int]:
 def refusing_server(port: int, refuses: Callable[[str, str], bool]) -> Iterator[int]:
     """Pass requests on, but for those that `refuses` says by their method and path: these are forbidden."""
     with _between(
-        port, lambda _number, method, path: (403, "AccessDenied") if refuses(method, path) else None
+        port, lambda _number, method, path, _headers: (403, "AccessDenied") if refuses(method, path) else None
     ) as between:
+        yield between
+
+
+@contextmanager
+def answering_server(
+    port: int, answer: Callable[[str, str, Mapping[str, str]], tuple[int, str] | None]
+) -> Iterator[int]:
+    """Pass requests on, but for those with an `answer` by their method, path and headers."""
+    with _between(port, lambda _number, method, path, headers: answer(method, path, headers)) as between:
         yield between
 
 
@@ -48,7 +57,7 @@ def _between(port: int, decide: Decide) -> Iterator[int]:
             with lock:
                 count += 1
                 number = count
-            error = decide(number, self.command, self.path)
+            error = decide(number, self.command, self.path, dict(self.headers.items()))
             if error is None:
                 self.pass_on(body)
                 return

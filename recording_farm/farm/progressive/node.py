@@ -23,7 +23,7 @@ from recording_farm.farm.progressive.following import CLAIM, Following, StoppedE
 from recording_farm.farm.progressive.loss import note_missing
 from recording_farm.farm.progressive.names import cut_name, is_main_file
 from recording_farm.farm.progressive.ownership import Ownership
-from recording_farm.farm.progressive.places import place_of
+from recording_farm.farm.progressive.places import Place, place_of
 from recording_farm.farm.progressive.replica import NO_REPLICA, ReplicaThread, replica_store
 from recording_farm.farm.progressive.reporting import Reporter
 from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
@@ -217,7 +217,20 @@ class _Follower:
                 part_bytes = part_bytes_of(recording, format_of(recording).max_bitrate, place.rules)
                 read = following.read_body
                 is_mine = partial(self._node.ownership.is_mine, recording.id)
+                reopened = partial(self._reopened, recording, transfer.target)
                 senders.append(
-                    Sender(outbox, transfer.target, place, part_bytes, following.identity, read, is_mine)
+                    Sender(
+                        *(outbox, transfer.target, place, part_bytes, following.identity),
+                        *(read, is_mine, reopened),
+                    )
                 )
         return senders
+
+    def _reopened(self, recording: Recording, target: str) -> Place | None:
+        """The place with the credentials that the customer sent last; None if it cannot be opened."""
+        try:
+            sealed = self._node.records.sealed_target(recording.id, target)
+            return place_of(recording, target, sealed, self._settings)
+        except (redis.RedisError, FarmError) as error:
+            logger.debug("%s keeps its credentials: %s", target, error)
+            return None

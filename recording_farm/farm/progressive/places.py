@@ -43,7 +43,8 @@ def place_of(recording: Recording, target: str, sealed: str | None, settings: Se
     customers = open_target(Sealer(load_secret_key(settings)), recording.id, target, sealed)
     if isinstance(customers, SftpTarget):
         return None
-    return place_at_customer(open_backend(customers, settings.address_rule), customers, recording)
+    # A request that gets no answer holds up the transfer at the end; whoever sends parts tries again.
+    return place_at_customer(open_backend(customers, settings.address_rule, tries=1), customers, recording)
 
 
 def is_apart(settings: Settings) -> bool:

@@ -34,8 +34,18 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 0.5
 _LEAST_WAIT: Final = 2.0
-_MOST_WAIT: Final = 300.0
-"""Seconds after a failure; each one doubles them."""
+_MOST_WAIT: Final = 30.0
+_MOST_LASTING_WAIT: Final = 300.0
+"""Seconds after a failure; each one doubles them. A lasting one is the customer's to mend."""
+
+_MOST_REFUSALS: Final = 3
+"""So often the transfer is refused before it sends the whole file instead."""
+
+_ABSENT: Final = {"unreachable", "timed_out", "too_slow"}
+_LOGIN: Final = {"wrong_key", "expired_credentials", "no_keys", "wrong_host_key"}
+_RETRIED: Final = _ABSENT | _LOGIN
+"""Reasons that are no refusal of the parts: the upload may be finished once the storage is back, or with
+other credentials."""
 
 Read = Callable[[int, int], bytes | None]
 """So many bytes of the body from an offset; None if the body has not got them yet."""
@@ -58,10 +68,12 @@ class Sender(threading.Thread):
         identity: str,
         read: Read,
         is_mine: Callable[[], bool] = lambda: True,
+        reopened: Callable[[], Place | None] = lambda: None,
     ) -> None:
         """Continue what an earlier process has sent of the body of this identity.
 
-        `is_mine` tells whether this node still has the recording: another one may send parts else.
+        `is_mine` tells whether this node still has the recording: another one may send parts else. `reopened`
+        is the place with the newest credentials, if it can be opened.
         """
         super().__init__(name=f"{target} of {outbox.directory.parent.name}", daemon=True)
         self.part_bytes = part_bytes
@@ -73,6 +85,7 @@ class Sender(threading.Thread):
         self._nothing = not_begun(part_bytes, identity, place.rules)
         self._read = read
         self._is_mine = is_mine
+        self._reopened = reopened
         self._stopping = threading.Event()
 
     @property
@@ -99,13 +112,15 @@ class Sender(threading.Thread):
             except StorageError as error:
                 level = logging.DEBUG if wait or error.reason == NO_PARTS else logging.WARNING
                 logger.log(level, "%s takes no parts now: %s", self._target, error.message)
-                wait = min(max(_LEAST_WAIT, 2 * wait), _MOST_WAIT)
+                wait = min(max(_LEAST_WAIT, 2 * wait), _MOST_LASTING_WAIT if error.lasting else _MOST_WAIT)
                 if error.reason in {NO_PARTS, UPLOAD_GONE}:
                     # It begins again; what has been cut meanwhile is sent then.
                     forget_ahead(self._outbox, self._target)
                 if error.reason == NO_PARTS:
                     self.takes_parts = False
                     return
+                if error.reason in _LOGIN:
+                    self._place = self._reopened() or self._place
             except OSError as error:
                 logger.warning("parts for %s cannot be read: %s", self._target, error)
                 return
@@ -116,7 +131,7 @@ class Sender(threading.Thread):
             return False
         ahead = read_ahead(self._outbox, self._target)
         if ahead is not None and ahead.identity != self._nothing.identity:
-            self._place.abort(ahead.begun)
+            _abort(self._place, self._target, ahead)
             forget_ahead(self._outbox, self._target)
             ahead = None
         upload = ahead or self._nothing
@@ -149,7 +164,7 @@ def finish_ahead(
         if heads is None or ahead.identity != identity or ahead.body_bytes + ahead.held_back > body_bytes:
             # The cut began again, and its body may have other bytes; or the upload began when the head was
             # made already.
-            place.abort(ahead.begun)
+            _abort(place, target, ahead)
             forget_ahead(outbox, target)
             return None
         try:
@@ -160,7 +175,7 @@ def finish_ahead(
             ahead = _send_rest(outbox, target, place, ahead, file, body_bytes)
             return place.finish(ahead.begun, [*head, *ahead.parts])
         except StorageError as error:
-            if error.reason not in {NO_PARTS, UPLOAD_GONE}:
+            if not _is_hopeless(outbox, target, ahead, error):
                 raise
             logger.warning("%s: %s; the file is sent as a whole", target, error.message)
             with suppress(StorageError):
@@ -175,7 +190,7 @@ def drop_ahead(outbox: Outbox, target: str, place: Place | None) -> None:
     with outbox.claimed_in_turn(claim_of(target)):
         ahead = read_ahead(outbox, target)
         if ahead is not None and place is not None:
-            place.abort(ahead.begun)
+            _abort(place, target, ahead)
         forget_ahead(outbox, target)
 
 
@@ -195,6 +210,28 @@ def drop_leftovers(
         drop_replica(outbox, recording, settings)
     except (StorageError, SettingsError) as error:
         logger.warning("the store may keep a replica of the spool: %s", error.message)
+
+
+def _is_hopeless(outbox: Outbox, target: str, ahead: Ahead, error: StorageError) -> bool:
+    """Whether an upload cannot be finished after this error, which is counted."""
+    if error.reason in {NO_PARTS, UPLOAD_GONE}:
+        return True
+    if error.reason in _RETRIED:
+        return False
+    # Some servers have another answer for an upload that they no longer know, or refuse parts for ever.
+    refused = replace(read_ahead(outbox, target) or ahead, refusals=ahead.refusals + 1)
+    save_ahead(outbox, target, refused)
+    return refused.refusals >= _MOST_REFUSALS
+
+
+def _abort(place: Place, target: str, ahead: Ahead) -> None:
+    """Drop the parts of an upload, if the key may do that. Raises StorageError to be tried again."""
+    try:
+        place.abort(ahead.begun)
+    except StorageError as error:
+        if error.reason in _RETRIED:
+            raise
+        logger.warning("%s may keep parts of an upload: %s", target, error.message)
 
 
 def _send_rest(outbox: Outbox, target: str, place: Place, ahead: Ahead, file: Path, body_bytes: int) -> Ahead:

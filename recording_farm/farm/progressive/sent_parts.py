@@ -55,6 +55,8 @@ class Ahead:
     """Bytes of the body that are in the first part, behind the head."""
     head_numbers: int = 1
     """More than one if all parts but the last have the same size."""
+    refusals: int = 0
+    """How often the storage refused to finish the upload."""
 
     @property
     def next_part(self) -> Part:
@@ -119,6 +121,7 @@ def read_ahead(outbox: Outbox, target: str) -> Ahead | None:
             *(dict(saved["begun"]), int(saved["part_bytes"]), str(saved["identity"])),
             *(parts, int(saved.get("skipped", 0))),
             *(int(saved.get("held_back", FIRST_BYTES)), int(saved.get("head_numbers", 1))),
+            int(saved.get("refusals", 0)),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

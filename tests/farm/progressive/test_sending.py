@@ -3,7 +3,6 @@
 import threading
 import time
 from pathlib import Path
-from random import randbytes
 from typing import Any
 
 import pytest
@@ -25,28 +24,10 @@ from testkit.network.wire import wire_to
 from testkit.recordings import new_recording, sealed_target
 from testkit.settings import settings_with
 from testkit.storage.buckets import bucket_at
+from testkit.storage.growing_body import BODY, HEAD, IDENTITY, Growing, stop, wait_for_parts
 from testkit.storage.servers import S3_KEY, S3_SECRET
 
 MIB = 1 << 20
-BODY = FIRST_BYTES + 2 * LEAST_PART_BYTES + 3 * MIB + 17
-HEAD = 12_345
-IDENTITY = "a body"
-
-
-class Growing:
-    """A body that has so many bytes."""
-
-    def __init__(self, size: int = 0) -> None:
-        self.content = randbytes(BODY)
-        self.size = size
-
-    def read(self, offset: int, size: int) -> bytes | None:
-        return self.content[offset : offset + size] if offset + size <= self.size else None
-
-    def finish(self, outbox: Outbox) -> Path:
-        file = outbox.directory / "out.mp4"
-        file.write_bytes(randbytes(HEAD) + self.content)
-        return file
 
 
 @pytest.fixture
@@ -84,21 +65,6 @@ def place_at(farm: Farm, port: int) -> Place:
     )
     assert place is not None
     return place
-
-
-def wait_for_parts(outbox: Outbox, count: int, identity: str = IDENTITY) -> None:
-    deadline = time.monotonic() + 60
-    while (
-        (ahead := read_ahead(outbox, "s3")) is None or len(ahead.parts) < count or ahead.identity != identity
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def stop(sender: Sender) -> None:
-    sender.stop()
-    sender.join(30)
-    assert not sender.is_alive()
 
 
 def test_parts_should_be_sent_while_the_body_grows_and_the_rest_at_the_end(
