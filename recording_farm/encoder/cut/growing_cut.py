@@ -10,11 +10,7 @@
 `finish` builds the head and puts it in front, in a time that hardly depends on the length.
 """
 
-import ctypes
-import errno
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -28,7 +24,7 @@ from typing import Final
 
 from av.container import InputContainer
 
-from recording_farm.encoder.atomic_file import atomic_file, sync, write_file
+from recording_farm.encoder.atomic_file import sync, write_file
 from recording_farm.encoder.cut.audio_joiner import AudioJoiner
 from recording_farm.encoder.cut.joiner import (
     Joiner,
@@ -37,31 +33,23 @@ from recording_farm.encoder.cut.joiner import (
     TakeMedia,
     TakePlace,
 )
+from recording_farm.encoder.cut.put_in_front import BLOCK_BYTES, COPIED_BYTES, put_in_front
 from recording_farm.encoder.errors import NothingRecordedError
 from recording_farm.encoder.formats import Format
 from recording_farm.encoder.media.packets import Packet, time_of, whole_packets
-from recording_farm.encoder.mux import mp4, webm
-from recording_farm.encoder.mux.body import BODY_NAME, LOG_NAME, Body, is_webm, scales_of
+from recording_farm.encoder.mux.body import BODY_NAME, LOG_NAME, STREAMS_NAME, Body
 from recording_farm.encoder.mux.checksums import BodyChecksums, SavedChecksums
+from recording_farm.encoder.mux.head import make_head
 from recording_farm.encoder.mux.padding import NO_PADDING, Padding
 from recording_farm.encoder.mux.samples import Entries, read_entries
-from recording_farm.encoder.mux.template import last_durations, make_template, save_streams
+from recording_farm.encoder.mux.template import save_streams
 
 _STATE: Final = "state"
-_STREAMS: Final = "streams"
 
 HEAD_PACKETS: Final = 200
 """Packets in which to look for a take's first frame and the audio around it."""
 
-COPIED_BYTES: Final = 8 << 20
-"""A longer body gets its head by moving its beginning on the disk; shorter ones are copied."""
-
-BLOCK_BYTES: Final = 4096
-"""The head of such a body is a multiple of this, which is the block size of ext4 and xfs."""
-
 _SAVE_SECONDS: Final = 1
-_INSERT_RANGE: Final = 0x20
-"""FALLOC_FL_INSERT_RANGE of fallocate(2)."""
 
 Look = Callable[[int], TakeMedia]
 """Waits until a take is known up to a time (µs) of its own, and returns it; -1 is its end."""
@@ -125,6 +113,11 @@ class GrowingCut:
         return self._saved_size
 
     @property
+    def entries(self) -> int:
+        """Entries of the log whose samples lie in the body."""
+        return self._body.entries
+
+    @property
     def take(self) -> int | None:
         """The number of the take that was joined last, perhaps in part; None before the first."""
         place = self._joiner.state.take
@@ -185,7 +178,7 @@ class GrowingCut:
             self._body.close()
 
     def _note_begin(self, take: TakeMedia, source: InputContainer) -> None:
-        streams = self._directory / _STREAMS
+        streams = self._directory / STREAMS_NAME
         if not streams.exists():
             save_streams(source, streams, self._format)
         if self._began_us is None:
@@ -193,13 +186,11 @@ class GrowingCut:
 
     def _head(self, metadata: Mapping[str, str], padding: Padding) -> bytes:
         entries: Entries = read_entries(self._directory / LOG_NAME)
-        template = make_template(self._directory / _STREAMS, entries, self._format, metadata)
-        if padding == NO_PADDING and self._body.size > COPIED_BYTES:
+        size = self._body.size
+        if padding == NO_PADDING and size > COPIED_BYTES:
             padding = Padding(BLOCK_BYTES)
-        if is_webm(self._format):
-            return webm.head(template, entries, self._body.size, last_durations(self._format), padding)
-        tracks = mp4.Mp4Tracks(scales_of(self._format), last_durations(self._format))
-        return mp4.head(template, entries, self._body.size, tracks, padding)
+        with (self._directory / STREAMS_NAME).open("rb") as streams:
+            return make_head(streams, entries, size, self._format, metadata, padding)
 
     def save_now_and_then(self) -> None:
         """Save once a second how far it has come; to be called while it waits, too. Raises OSError."""
@@ -229,32 +220,6 @@ def file_metadata(began_us: int | None, title: str | None) -> dict[str, str]:
         began = datetime.fromtimestamp(began_us // 1_000_000, UTC)
         metadata["creation_time"] = began.replace(microsecond=began_us % 1_000_000).isoformat()
     return metadata
-
-
-def put_in_front(head: bytes, body: Path, target: Path) -> None:
-    """Put `head` in front of the content of `body`, and move that to `target`. Raises OSError."""
-    if len(head) % BLOCK_BYTES == 0 and _insert_room(body, len(head)):
-        with body.open("r+b", buffering=0) as file:
-            os.pwrite(file.fileno(), head, 0)
-            os.fsync(file.fileno())
-        body.replace(target)
-    else:
-        with atomic_file(target) as draft, draft.open("xb") as file, body.open("rb") as content:
-            file.write(head)
-            shutil.copyfileobj(content, file, 1 << 20)
-        body.unlink()
-
-
-def _insert_room(body: Path, size: int) -> bool:
-    """Move the content of a file behind `size` bytes of room. False where the file system cannot."""
-    with body.open("r+b", buffering=0) as file:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.fallocate(file.fileno(), _INSERT_RANGE, ctypes.c_long(0), ctypes.c_long(size)) == 0:
-            return True
-        number = ctypes.get_errno()
-        if number in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
-            return False
-        raise OSError(number, os.strerror(number), str(body))
 
 
 @dataclass(frozen=True)

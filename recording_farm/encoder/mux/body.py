@@ -14,6 +14,7 @@ from recording_farm.encoder.mux.samples import ENTRY, Kind, Sample, append_entri
 BODY_NAME: Final = "body"
 LOG_NAME: Final = "samples"
 CHECKSUMS_NAME: Final = "checksums"
+STREAMS_NAME: Final = "streams"
 
 
 def is_webm(fmt: Format) -> bool:

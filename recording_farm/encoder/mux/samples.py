@@ -57,6 +57,11 @@ def append_entries(log: BinaryIO, entries: Sequence[Entry]) -> None:
     log.write(np.array(rows, ENTRY).tobytes())
 
 
+def parse_entries(data: bytes) -> Entries:
+    """The entries in bytes of a log; what is not whole is left out."""
+    return np.frombuffer(data, ENTRY, len(data) // ENTRY.itemsize)
+
+
 def read_entries(log: Path) -> Entries:
     """All entries of a log. Raises OSError."""
     return np.fromfile(log, ENTRY)

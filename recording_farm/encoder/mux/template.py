@@ -8,7 +8,7 @@ import io
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -30,8 +30,8 @@ def save_streams(source: InputContainer, file: Path, fmt: Format) -> None:
     draft.replace(file)
 
 
-def make_template(file: Path, entries: Entries, fmt: Format, metadata: Mapping[str, str]) -> bytes:
-    """A file with the first sample of each track, of the tracks kept in `file`, and with `metadata`.
+def make_template(kept: BinaryIO, entries: Entries, fmt: Format, metadata: Mapping[str, str]) -> bytes:
+    """A file with the first sample of each track, of the tracks that were `kept`, and with `metadata`.
 
     Raises av.FFmpegError, OSError.
     """
@@ -40,7 +40,7 @@ def make_template(file: Path, entries: Entries, fmt: Format, metadata: Mapping[s
         own = entries[entries["kind"] == kind]
         if len(own):
             firsts[kind] = int(own["pts"][0]), int(own["size"][0])
-    with file.open("rb") as content, av.open(content, "r") as source:
+    with av.open(kept, "r") as source:
         streams = [
             stream
             for stream in (*source.streams.video, *source.streams.audio)

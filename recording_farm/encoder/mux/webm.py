@@ -18,6 +18,8 @@ MAX_CLUSTER_MS: Final = 5_000
 
 _TRACK_NUMBERS: Final = {Kind.VIDEO: 1, Kind.AUDIO: 2}
 _KEY_FRAME: Final = 0x80
+_BLOCK_HEAD: Final = 4
+"""The number of the track in one byte, the time in two, flags."""
 
 _EBML: Final = bytes.fromhex("1A45DFA3")
 _SEGMENT: Final = bytes.fromhex("18538067")
@@ -45,9 +47,8 @@ _VOID_HEAD: Final = 9
 def pack(samples: Sequence[Sample], offset: int) -> tuple[bytes, list[Entry]]:
     """A cluster, to be written at `offset` of the body, and the entries of it and of its samples."""
     begin = min(sample.pts for sample in samples)
-    blocks = [
-        _block(sample, begin) for sample in sorted(samples, key=lambda sample: (sample.pts, sample.kind))
-    ]
+    samples = sorted(samples, key=lambda sample: (sample.pts, sample.kind))
+    blocks = [_block(sample, begin) for sample in samples]
     content = _element(_TIMESTAMP, _number(begin))
     content += b"".join(blocks)
     cluster = _CLUSTER + _wide_length(len(content)) + content
@@ -144,6 +145,12 @@ def _block(sample: Sample, cluster_pts: int) -> bytes:
     flags = _KEY_FRAME if sample.is_key else 0
     head = bytes([0x80 | _TRACK_NUMBERS[sample.kind]]) + struct.pack(">hB", sample.pts - cluster_pts, flags)
     return _element(_SIMPLE_BLOCK, head + sample.data)
+
+
+def block_content(block: bytes) -> bytes:
+    """The frame or packet of audio in a block."""
+    (_, _, content) = next(_elements(block, 0))
+    return content[_BLOCK_HEAD:]
 
 
 def _element(name: bytes, content: bytes) -> bytes:

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from recording_farm.encoder.cut.growing_cut import BLOCK_BYTES, put_in_front
+from recording_farm.encoder.cut.put_in_front import BLOCK_BYTES, put_in_front
 from recording_farm.encoder.formats import Codec, Format
 from recording_farm.encoder.media.partial_file import open_take
 from recording_farm.encoder.mux import mp4
@@ -23,7 +23,8 @@ def template_of(directory: Path, fmt: Format, entries: Entries) -> bytes:
     take = make_take(directory / f"take{fmt.codec.suffix}", 3.4, 4.0, picture_from=3.5)
     with open_take(take) as source:
         save_streams(source, directory / "streams", fmt)
-    return make_template(directory / "streams", entries, fmt, {"title": "long"})
+    with (directory / "streams").open("rb") as streams:
+        return make_template(streams, entries, fmt, {"title": "long"})
 
 
 def one_frame_a_second(fps: int, size: int, step: int = 1) -> Entries:

@@ -1,0 +1,123 @@
+"""Reads packets out of a body that grows, as a demuxer would read them out of the finished file."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO, Final, TypeAlias
+
+import av
+from av.packet import Packet as AvPacket
+from av.stream import Stream
+
+from recording_farm.encoder.formats import Format
+from recording_farm.encoder.mux import webm
+from recording_farm.encoder.mux.body import LOG_NAME, STREAMS_NAME, is_webm, scales_of
+from recording_farm.encoder.mux.head import make_head
+from recording_farm.encoder.mux.samples import ENTRY, Entries, Kind, parse_entries
+from recording_farm.encoder.mux.template import last_durations
+
+Packet: TypeAlias = "AvPacket[Any]"
+
+Read = Callable[[int, int], bytes]
+"""So many bytes of the body from an offset; they are there. Raises OSError."""
+
+_READ_BYTES: Final = 4 << 20
+"""Samples that lie together are read at once, up to so much."""
+
+_BEGINNING: Final = 50
+"""A demuxer is asked how a file begins that has so many samples behind the first of each track."""
+
+_KINDS: Final = {"video": Kind.VIDEO, "audio": Kind.AUDIO}
+
+
+@dataclass(frozen=True)
+class _Track:
+    """How a demuxer shows a track: what it adds to the times of the log, and says of its beginning."""
+
+    stream: Stream
+    shift: int
+    side_data: tuple[Any, ...]
+
+
+class BodyPackets:
+    """The packets of a growing body; use it as a context manager."""
+
+    def __init__(self, directory: Path, fmt: Format, kinds: Sequence[Kind], read: Read) -> None:
+        """Read tracks of these kinds of the growing cut in `directory`. Raises OSError."""
+        self._directory = directory
+        self._format = fmt
+        self._kinds = kinds
+        self.read = read
+        self._opened = ExitStack()
+        self._log: BinaryIO = self._opened.enter_context((directory / LOG_NAME).open("rb"))
+        self._tracks: dict[Kind, _Track] = {}
+        self._next = 0
+
+    def __enter__(self) -> "BodyPackets":
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the files."""
+        self._opened.close()
+
+    def open(self, entries: int, *, is_all: bool) -> list[Stream] | None:
+        """The streams, of the first `entries` of the log; None while a kind has no sample in them.
+
+        With `is_all` there will be no more: a kind without a sample has no stream then. Raises OSError,
+        av.FFmpegError.
+        """
+        self._log.seek(0)
+        seen = parse_entries(self._log.read(entries * ENTRY.itemsize))
+        present = [kind for kind in self._kinds if (seen["kind"] == kind).any()]
+        if not present or (len(present) < len(self._kinds) and not is_all):
+            return None
+        firsts = {kind: int((seen["kind"] == kind).argmax()) for kind in present}
+        beginning = seen[: max(firsts.values()) + _BEGINNING]
+        size = int((beginning["offset"] + beginning["size"]).max())
+        with (self._directory / STREAMS_NAME).open("rb") as streams:
+            head = make_head(streams, beginning, size, self._format, {})
+        source = self._opened.enter_context(av.open(io.BytesIO(head + self.read(0, size)), "r"))
+        for packet in source.demux():
+            kind = _KINDS.get(packet.stream.type)
+            if kind in firsts and kind not in self._tracks and packet.pts is not None:
+                side_data = tuple(packet.iter_sidedata())
+                shift = packet.pts - int(seen["pts"][firsts[kind]])
+                self._tracks[kind] = _Track(packet.stream, shift, side_data)
+        return [self._tracks[kind].stream for kind in present]
+
+    def packets(self, entries: int) -> Iterator[tuple[Kind, Packet]]:
+        """Those that lie between what was read before and the first `entries` of the log. Raises OSError."""
+        while self._next < entries:
+            self._log.seek(self._next * ENTRY.itemsize)
+            rows = parse_entries(self._log.read((entries - self._next) * ENTRY.itemsize))
+            rows = rows[: _together(rows)]
+            self._next += len(rows)
+            begin = int(rows["offset"].min())
+            data = self.read(begin, int((rows["offset"] + rows["size"]).max()) - begin)
+            for row in rows:
+                kind = Kind(int(row["kind"]))
+                if kind in self._tracks:
+                    at = int(row["offset"]) - begin
+                    yield kind, self._packet(kind, row, data[at : at + int(row["size"])])
+
+    def _packet(self, kind: Kind, row: Any, sample: bytes) -> Packet:
+        track = self._tracks[kind]
+        packet: Packet = av.Packet(webm.block_content(sample) if is_webm(self._format) else sample)
+        packet.time_base = Fraction(1, scales_of(self._format)[kind])
+        packet.pts = packet.dts = int(row["pts"]) + track.shift
+        packet.duration = last_durations(self._format)[kind]
+        packet.is_keyframe = bool(row["key"])
+        for side_data in track.side_data:
+            packet.set_sidedata(side_data)
+        self._tracks[kind] = replace(track, side_data=())
+        return packet
+
+
+def _together(rows: Entries) -> int:
+    """How many of the first entries are read at once; at least one."""
+    reach = rows["offset"] + rows["size"] - rows["offset"][0]
+    return max(1, int((reach <= _READ_BYTES).argmin() if (reach > _READ_BYTES).any() else len(rows)))
