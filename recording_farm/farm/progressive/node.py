@@ -38,6 +38,7 @@ from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.record_copy import saved_record
 from recording_farm.farm.spool.spool import Spool, spools
 from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.host_keys import HostKeys
 from recording_farm.farm.storage.store import Store
 from recording_farm.farm.telemetry.logs import about
 
@@ -62,7 +63,9 @@ def run_progressive(settings: Settings) -> None:
     followers: dict[str, _Follower] = {}
     Reporter(settings, lambda: {name: each.part_bytes for name, each in followers.copy().items()}).start()
     with connect(settings.redis_address) as client:
-        node = _Node(settings, stopping, Ownership(client, settings.node), Records(client))
+        node = _Node(
+            *(settings, stopping, Ownership(client, settings.node), Records(client), HostKeys(client))
+        )
         while not stopping.wait(_LOOK_SECONDS):
             present = {directory.name: directory for directory in spools(settings.spool_dir)}
             for name in followers.keys() - present.keys():
@@ -83,6 +86,7 @@ class _Node:
     stopping: threading.Event
     ownership: Ownership
     records: Records
+    host_keys: HostKeys
 
 
 class _Follower:
@@ -208,7 +212,7 @@ class _Follower:
         senders = []
         for transfer in recording.transfers:
             try:
-                place = place_of(recording, transfer.target, sealed.get(transfer.target), self._settings)
+                place = self._place(recording, transfer.target, sealed.get(transfer.target))
             except (StorageError, SettingsError) as error:
                 # The transfer at the end reports it.
                 logger.warning("%s takes no parts: %s", transfer.target, error.message)
@@ -226,11 +230,14 @@ class _Follower:
                 )
         return senders
 
+    def _place(self, recording: Recording, target: str, sealed: str | None) -> Place | None:
+        return place_of(recording, target, sealed, self._settings, self._node.host_keys)
+
     def _reopened(self, recording: Recording, target: str) -> Place | None:
         """The place with the credentials that the customer sent last; None if it cannot be opened."""
         try:
             sealed = self._node.records.sealed_target(recording.id, target)
-            return place_of(recording, target, sealed, self._settings)
+            return self._place(recording, target, sealed)
         except (redis.RedisError, FarmError) as error:
             logger.debug("%s keeps its credentials: %s", target, error)
             return None

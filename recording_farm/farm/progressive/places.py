@@ -1,9 +1,11 @@
 """The places that a recording's main file goes to in parts: the store, and customers' storages."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+
+import redis
 
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.credentials.farm_secret import load_secret_key
@@ -14,6 +16,7 @@ from recording_farm.farm.recording.transfers import STORE
 from recording_farm.farm.storage.backend import Part, StorageError, StoredObject
 from recording_farm.farm.storage.content_types import content_type
 from recording_farm.farm.storage.customer import CustomerStorage, open_backend
+from recording_farm.farm.storage.host_keys import HostKeys
 from recording_farm.farm.storage.parts import NO_PARTS, Data, PartRules, SentPart
 from recording_farm.farm.storage.store import Store, open_store
 from recording_farm.farm.storage.targets import SftpTarget, Target
@@ -30,21 +33,46 @@ class Place:
     abort: Callable[[dict[str, Any]], None]
 
 
-def place_of(recording: Recording, target: str, sealed: str | None, settings: Settings) -> Place | None:
+def place_of(
+    recording: Recording,
+    target: str,
+    sealed: str | None,
+    settings: Settings,
+    host_keys: HostKeys | None = None,
+) -> Place | None:
     """The place of a recording's main file in a target, whose keys are `sealed`.
 
-    None if the file goes there as a whole, at the end: the target takes no parts, or needs none. Raises
-    StorageError, SettingsError.
+    None if the file goes there as a whole, at the end: the target takes no parts, or needs none. To begin an
+    upload to an SFTP server it needs the known host keys. Raises StorageError, SettingsError.
     """
     if target == STORE:
         return place_in_store(open_store(settings), recording, settings)
     if sealed is None:
         return None
     customers = open_target(Sealer(load_secret_key(settings)), recording.id, target, sealed)
-    if isinstance(customers, SftpTarget):
-        return None
     # A request that gets no answer holds up the transfer at the end; whoever sends parts tries again.
-    return place_at_customer(open_backend(customers, settings.address_rule, tries=1), customers, recording)
+    storage = open_backend(customers, settings.address_rule, tries=1)
+    place = place_at_customer(storage, customers, recording)
+    if place is not None and isinstance(customers, SftpTarget) and host_keys is not None:
+        begin = partial(_begin_at_known, recording, customers, settings, host_keys)
+        return replace(place, begin=begin)
+    return place
+
+
+def _begin_at_known(
+    recording: Recording, target: SftpTarget, settings: Settings, host_keys: HostKeys
+) -> dict[str, Any]:
+    """Begin an upload to an SFTP server that shows its known host key, or whose first use this is."""
+    try:
+        known = host_keys.known(recording.organization_id, target)
+        storage = open_backend(target, settings.address_rule, host_key=known)
+        name = recording.output_file_name
+        begun = storage.begin_parts(key_at(target, recording, name), content_type(name))
+        if storage.host_key is not None:
+            host_keys.keep(recording.organization_id, target, storage.host_key)
+    except redis.RedisError as error:
+        raise StorageError("unreachable", "Redis, which has the host keys, does not answer") from error
+    return begun
 
 
 def is_apart(settings: Settings) -> bool:

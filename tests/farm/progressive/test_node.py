@@ -9,6 +9,7 @@ from recording_farm.farm.recording.model import Status
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.record_copy import save_record
 from recording_farm.farm.spool.spool import Spool
+from recording_farm.farm.storage.host_keys import HostKeys
 from testkit.encoder.beeps import make_take
 from testkit.farm import Farm
 from testkit.waiting import wait_until
@@ -19,7 +20,9 @@ def test_recording_should_be_followed_as_soon_as_its_first_take_begins(farm: Far
     spool = Spool(farm.settings.spool_dir / str(recording.id), format_of(recording))
     spool.make()
     stopping = threading.Event()
-    node = _Node(farm.settings, stopping, Ownership(farm.redis, farm.settings.node), farm.records)
+    node = _Node(
+        farm.settings, stopping, Ownership(farm.redis, farm.settings.node), farm.records, HostKeys(farm.redis)
+    )
     follower = _Follower(spool.directory, node)
     try:
         follower.run_if_due()

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from recording_farm.farm.progressive.sent_parts import (
     targets_ahead,
 )
 from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.host_keys import HostKeys
 from recording_farm.farm.storage.parts import PartRules
+from recording_farm.farm.storage.targets import TARGET, SftpTarget
 from testkit.farm import Farm
 from testkit.network.wire import wire_to
 from testkit.recordings import new_recording, sealed_target
 from testkit.settings import settings_with
 from testkit.storage.buckets import bucket_at
 from testkit.storage.growing_body import BODY, HEAD, IDENTITY, Growing, stop, wait_for_parts
-from testkit.storage.servers import S3_KEY, S3_SECRET
+from testkit.storage.servers import S3_KEY, S3_SECRET, SshServer
 
 MIB = 1 << 20
 
@@ -166,6 +170,37 @@ def test_parts_of_a_recording_without_a_file_should_be_dropped(
         dropping.join(30)
         assert list(bucket.multipart_uploads.all()) == []
         assert targets_ahead(outbox) == []
+
+
+def test_parts_should_go_to_an_ssh_server_of_a_known_host_key(
+    farm: Farm, outbox: Outbox, ssh_server: SshServer, tmp_path: Path
+) -> None:
+    body = Growing(BODY)
+    recording = new_recording(output_file_name="out.mp4")
+    storage = {
+        "type": "sftp", "host": "127.0.0.1", "port": ssh_server.port, "username": getuser(),
+        "auth_method": "KEY", "private_key": ssh_server.key, "path": str(tmp_path / "films"),
+    }  # fmt: skip
+    sealed = sealed_target(farm.settings, recording, storage).sealed
+    place = place_of(recording, "sftp", sealed, farm.settings, HostKeys(farm.redis))
+    assert place is not None
+    sender = Sender(outbox, "sftp", place, LEAST_PART_BYTES, IDENTITY, body.read)
+    sender.start()
+    wait_for_parts(outbox, 2, target="sftp")
+    stop(sender)
+    file = body.finish(outbox)
+    assert finish_ahead(outbox, "sftp", place, file, BODY, IDENTITY) is not None
+    (stored,) = (tmp_path / "films").iterdir()
+    assert stored.read_bytes() == file.read_bytes()
+    # The first use has told whom to trust.
+    target = TARGET.validate_python(storage)
+    assert isinstance(target, SftpTarget)
+    assert HostKeys(farm.redis).known(recording.organization_id, target) == ssh_server.host_key
+    farm.redis.delete(f"farm:host_keys:{recording.organization_id}")
+    HostKeys(farm.redis).keep(recording.organization_id, target, f"SHA256:{'A' * 43}")
+    with pytest.raises(StorageError) as raised:
+        place.begin()
+    assert raised.value.reason == "wrong_host_key"
 
 
 def test_longest_recording_should_not_have_more_parts_than_a_storage_takes() -> None:

@@ -2,7 +2,7 @@
 
 A file is uploaded as `.NAME.part` and renamed at the end. After a lost connection the upload resumes: the
 partial file is read back for verification anyway, so no checkpoint is needed. In a write-only drop box, the
-server's acknowledgments count, and the size if it is readable.
+server's acknowledgments count, and the size if it is readable. Uploads in parts: see `sftp_parts`.
 """
 
 import errno
@@ -12,11 +12,11 @@ import logging
 import posixpath
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -30,12 +30,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_ssh_private_key,
 )
+from paramiko.sftp import CMD_VERSION
 
 from recording_farm.farm.storage.backend import (
     CHECK_NAME,
     CHECK_TEXT,
     NOT_READ_BACK,
     Checkpoint,
+    Part,
     StorageError,
     StoredObject,
     check_came_back,
@@ -45,6 +47,27 @@ from recording_farm.farm.storage.backend import (
     left_behind,
 )
 from recording_farm.farm.storage.backends.counted_socket import CountedSocket
+from recording_farm.farm.storage.backends.sftp_parts import (
+    COPY_DATA,
+    RULES,
+    PartFiles,
+    abort,
+    begin,
+    extensions_of,
+    is_there,
+    join,
+    receipt_of,
+)
+from recording_farm.farm.storage.parts import (
+    Data,
+    PartRules,
+    SentPart,
+    check_part,
+    in_order,
+    no_parts,
+    size_of,
+    upload_gone,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +143,74 @@ class SftpBackend:
         note = None if is_there else NOT_READ_BACK
         return StoredObject(f"{self._address}/{target.removeprefix('/')}", size, note)
 
+    @property
+    def part_rules(self) -> PartRules:
+        """See `PartsBackend`."""
+        return RULES
+
+    def begin_parts(self, key: str, content_type: str) -> dict[str, Any]:  # noqa: ARG002 - see `upload`
+        """See `PartsBackend`. The state has the host key: only this server gets the parts."""
+        files = PartFiles.create(self._path(key))
+        with self._connected() as sftp:
+            if COPY_DATA not in sftp.extensions:
+                raise no_parts(f"its server cannot copy files ({COPY_DATA})")
+            _make_directories(sftp, posixpath.dirname(files.target))
+            is_begun = False
+            with _MayBeRefused(sftp):
+                begin(sftp, files)
+                is_begun = True
+        if not is_begun:
+            raise no_parts("its user may not make directories, or not read files")
+        return {"token": files.token, "host_key": self.host_key}
+
+    def send_part(self, key: str, begun: dict[str, Any], part: Part, data: Data) -> dict[str, Any]:
+        """See `PartsBackend`. Reads the part back."""
+        check_part(part, data)
+        files = PartFiles.of(self._path(key), begun)
+        with self._connected(begun["host_key"]) as sftp:
+            try:
+                with sftp.open(files.part(part.number), "w+b") as file:
+                    _write_all(sftp, file, memoryview(data))
+                    read = b"".join(_read(file, 0, part.size))
+            except FileNotFoundError:
+                raise upload_gone() from None
+        if read != data:
+            raise StorageError("damaged", f"part {part.number} was damaged in transit")
+        return receipt_of(data)
+
+    def finish_parts(self, key: str, begun: dict[str, Any], sent: Sequence[SentPart]) -> StoredObject:
+        """See `PartsBackend`. The server joins the parts, each of which was read back before."""
+        sent = in_order(sent)
+        size = size_of(sent)
+        files = PartFiles.of(self._path(key), begun)
+        with self._connected(begun["host_key"]) as sftp:
+            if is_there(sftp, files):
+                join(sftp, files, sent)
+                if not _rename(sftp, files.draft, files.target):
+                    raise no_parts("its user may not rename files")
+                with _MayBeRefused(sftp):
+                    abort(sftp, files)
+            elif not self._was_finished(sftp, files, sent):
+                raise upload_gone()
+        return StoredObject(f"{self._address}/{files.target.removeprefix('/')}", size)
+
+    def abort_parts(self, key: str, begun: dict[str, Any]) -> None:
+        """See `PartsBackend`."""
+        with self._connected(begun["host_key"]) as sftp:
+            abort(sftp, PartFiles.of(self._path(key), begun))
+
+    def _was_finished(self, sftp: paramiko.SFTPClient, files: PartFiles, sent: Sequence[SentPart]) -> bool:
+        """Whether an upload that is not there any more has become this file; its response was lost."""
+        first = sent[0]
+        try:
+            if sftp.stat(files.target).st_size != size_of(sent):
+                return False
+            with sftp.open(files.target, "rb") as file:
+                # The beginning has the index: it is of this file alone.
+                return receipt_of(b"".join(_read(file, 0, first.part.size))) == first.receipt
+        except FileNotFoundError:
+            return False
+
     def link(self, key: str, seconds: int, name: str, content_type: str) -> str | None:  # noqa: ARG002 - there is none
         """See `StorageBackend`: None."""
         return None
@@ -183,8 +274,8 @@ class SftpBackend:
         return f"sftp://{self._server.username}@{host}:{self._server.port}"
 
     @contextmanager
-    def _connected(self) -> Iterator[paramiko.SFTPClient]:
-        """A session on the server; errors become StorageErrors."""
+    def _connected(self, host_key: str | None = None) -> Iterator["_Sftp"]:
+        """A session on the server, if that has the expected `host_key`; errors become StorageErrors."""
         address = (self._server.host, self._server.port)
         with (
             self._explained(),
@@ -196,7 +287,7 @@ class SftpBackend:
             milliseconds = round(self._read_timeout * 1000)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
             with _closed_after(self._connect_timeout, client):
-                sftp = self._login(client, counted)
+                sftp = self._login(client, counted, host_key)
             with sftp:
                 channel = sftp.get_channel()
                 assert channel is not None
@@ -209,8 +300,8 @@ class SftpBackend:
                         raise EOFError from error
                     raise
 
-    def _login(self, client: paramiko.SSHClient, connection: CountedSocket) -> paramiko.SFTPClient:
-        host_key = _HostKey(self._server.host_key)
+    def _login(self, client: paramiko.SSHClient, connection: CountedSocket, expected: str | None) -> "_Sftp":
+        host_key = _HostKey(self._server.host_key or expected)
         client.set_missing_host_key_policy(host_key)
         client.connect(
             self._server.host,
@@ -290,6 +381,13 @@ class _Sftp(paramiko.SFTPClient):
     """A client that refuses packets beyond the protocol's size."""
 
     counted: CountedSocket
+    extensions: frozenset[str] = frozenset()
+
+    def _read_packet(self) -> tuple[int, bytes]:
+        kind, data = super()._read_packet()  # type: ignore[misc]
+        if kind == CMD_VERSION:
+            self.extensions = extensions_of(data)
+        return kind, data
 
     def _read_all(self, n: int) -> bytes:
         self.counted.check_packet(n)
@@ -297,7 +395,7 @@ class _Sftp(paramiko.SFTPClient):
         return data
 
 
-def _sftp_of(client: paramiko.SSHClient, connection: CountedSocket) -> paramiko.SFTPClient:
+def _sftp_of(client: paramiko.SSHClient, connection: CountedSocket) -> _Sftp:
     transport = client.get_transport()
     assert transport is not None
     packets = transport.packetizer
@@ -403,10 +501,7 @@ def _send(sftp: paramiko.SFTPClient, file: BinaryIO, draft: str, size: int) -> N
         remote.seek(begin)
         file.seek(begin)
         while data := file.read(WINDOW_BYTES):
-            try:
-                _write(remote, data)
-            except OSError as error:
-                raise _writing_explanation(sftp, error) from error
+            _write_all(sftp, remote, data)
 
 
 def _agreed(sftp: paramiko.SFTPClient, file: BinaryIO, draft: str, size: int) -> int:
@@ -424,6 +519,15 @@ def _agreed(sftp: paramiko.SFTPClient, file: BinaryIO, draft: str, size: int) ->
             same = all(file.read(len(data)) == data for data in _read(remote, begin, there))
         return there if same and file.tell() == there else 0
     return 0
+
+
+def _write_all(sftp: paramiko.SFTPClient, remote: paramiko.SFTPFile, data: bytes | memoryview) -> None:
+    """Write some data at the position of an open file, up to a window at a time."""
+    try:
+        for begin in range(0, len(data), WINDOW_BYTES):
+            _write(remote, bytes(data[begin : begin + WINDOW_BYTES]))
+    except OSError as error:
+        raise _writing_explanation(sftp, error) from error
 
 
 def _write(remote: paramiko.SFTPFile, data: bytes) -> None:
