@@ -99,9 +99,8 @@ def _nodes(tree: Tree) -> Sequence[Group]:
 
 
 def _recording_nodes(tree: Tree) -> Sequence[Group]:
-    """Other nodes with a recorder."""
-    recorders = {each.process.pid for group in _recorders(tree) for each in group}
-    return [node for node in _nodes(tree) if recorders & {each.process.pid for each in node}]
+    """Other nodes with an encoder."""
+    return [node for node in _nodes(tree) if any(each.name == "ffmpeg" for each in node)]
 
 
 def _whole(tree: Tree) -> Sequence[Group]:

@@ -12,8 +12,8 @@ from chaos.plan import PlannedRecording
 MOST_LOST_SECONDS: Final = 6.0
 """What a node may take along of a recording with its disk."""
 
-_LEAST_SECONDS: Final = 1.0
-"""A recording may have lost so much besides, of each take's end."""
+_TAKE_SECONDS: Final = 4.0
+"""A new take after another fault, such as an encoder that was too slow, may cost so much."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,18 @@ class Result:
     def problems(self) -> list[str]:
         """What is wrong with what was lost with a disk, in words."""
         losses = [hit.lost for hit in self.hits if hit.lost is not None]
-        if self.recording is None or self.file_seconds is None or not losses:
+        if self.recording is None or self.file_seconds is None:
             return []
         timeline = self.recording["timeline"]
+        losses = [loss for loss in losses if _was_recorded(timeline, loss)]
         problems = [problem for loss in losses if (problem := _problem(timeline, loss)) is not None]
         lost = lost_seconds(self)
         told = sum(entry["seconds"] for entry in timeline if entry["event"] == "missing")
-        # Other faults have their own gaps, and so has a take of which the store had nothing yet.
-        is_told = len(self.hits) == len(losses) and not any(_had_nothing(timeline, loss) for loss in losses)
-        if is_told and lost is not None and lost > told + _LEAST_SECONDS:
-            problems.append(f"{lost:.1f} s are not in the file, and the timeline tells of {told:.1f} s")
+        breaks = sum(entry["event"] == "fault" for entry in timeline) - len(losses)
+        most = told + 1 + max(0, breaks) * _TAKE_SECONDS
+        # Other faults that were struck have their own gaps.
+        if losses and len(self.hits) == len(losses) and lost is not None and lost > most:
+            problems.append(f"{lost:.1f} s are not in the file, the timeline tells of {told:.1f} s")
         return problems
 
 
@@ -73,18 +75,16 @@ def _problem(timeline: Sequence[Recording], loss: datetime) -> str | None:
     told = [_time(entry) for entry in timeline if entry["event"] == "missing"]
     if any(abs((loss - until).total_seconds()) <= MOST_LOST_SECONDS for until in told):
         return None
-    if _recorded_since(timeline, loss) is None or _had_nothing(timeline, loss):
-        return None
     before = [(loss - until).total_seconds() for until in told if until < loss]
     if before:
         return f"{min(before):.1f} s before the loss of a disk are missing"
     return "the timeline does not tell what was lost with a disk"
 
 
-def _had_nothing(timeline: Sequence[Recording], loss: datetime) -> bool:
-    """Whether the take of that time was too young for the store to have anything of it."""
-    since = _recorded_since(timeline, loss)
-    return since is not None and (loss - since).total_seconds() <= MOST_LOST_SECONDS
+def _was_recorded(timeline: Sequence[Recording], moment: datetime) -> bool:
+    """Whether a take ran then that was so old that the store must have had something of it."""
+    since = _recorded_since(timeline, moment)
+    return since is not None and (moment - since).total_seconds() > MOST_LOST_SECONDS
 
 
 def _recorded_since(timeline: Sequence[Recording], moment: datetime) -> datetime | None:

@@ -1,6 +1,7 @@
 """A run: the recordings of a plan on a real farm, while what the plan says breaks."""
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from chaos.plan import PAUSE_SECONDS, Plan, PlannedFault, PlannedRecording
 from chaos.report import Result, Struck
 from chaos.storages import Storages
 from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.webhooks.signature import load_signing_key
 from testkit.network.ports import free_port
 from testkit.running_farm import RunningFarm, running_farm
 
@@ -72,12 +74,17 @@ class Run:
                 for meeting, recording in self._seen.items():
                     self._seen[meeting] = await client.recording(recording["id"])
             await asyncio.to_thread(lives.close)
+            (self._directory / "recordings.json").write_text(json.dumps(self._seen, indent=1))
             self.unfinished = await asyncio.to_thread(lambda: list(self._storages.unfinished()))
             return [await asyncio.to_thread(self._result, planned) for planned in self._plan.recordings]
 
     def _settings(self) -> dict[str, str]:
         """The settings of all machines."""
+        key_dir = self._directory / "key"
+        load_signing_key(Settings(data_dir=key_dir, redis_url=None))
+        (key,) = key_dir.iterdir()
         return {
+            "FARM_WEBHOOK_KEY": str(key),
             "FARM_SECRET_KEY": token_hex(16),
             "FARM_ALLOW_PRIVATE_ADDRESSES": "all",
             "FARM_SLOTS": str(self._slots - self._slots // 2),

@@ -114,7 +114,7 @@ TAKES = entry(0, "take_began"), entry(40, "take_began")
     [
         ([missing(17, 23)], 37.0, None),
         ([missing(17, 23)], 36.2, None),
-        ([missing(17, 23)], 30.0, r"30.0 s are not in the file, and the timeline tells of 23.0 s"),
+        ([missing(17, 23)], 30.0, r"30.0 s are not in the file, the timeline tells of 23.0 s"),
         ([missing(10, 30)], 30.0, r"10.0 s before the loss of a disk are missing"),
         ([], 20.0, r"the timeline does not tell what was lost with a disk"),
     ],
