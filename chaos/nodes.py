@@ -31,6 +31,15 @@ class Node:
         """Where its takes are."""
         return self.data_dir / "spool"
 
+    def lose_disk(self) -> frozenset[str]:
+        """Delete the disk, once the node is killed; returns the ids of the recordings that were on it."""
+        self.process.wait(_END_SECONDS)
+        spools: frozenset[str] = frozenset()
+        with suppress(FileNotFoundError):
+            spools = frozenset(spool.name for spool in self.spool.iterdir())
+        shutil.rmtree(self.data_dir)
+        return spools
+
 
 class Nodes:
     """Runs one node at a time."""
@@ -55,16 +64,11 @@ class Nodes:
         self.all.append(Node(name, data_dir, self._start(name, data_dir)))
         return name
 
-    def lose(self, pid: int) -> frozenset[str]:
-        """Delete the disk of a node that was killed; returns the ids of the recordings that were on it."""
+    def give_up(self, pid: int) -> Node:
+        """Start the node with this process no more, once it is killed; another one takes its place."""
         (node,) = (node for node in self.all if node.process.pid == pid)
         node.is_lost = True
-        node.process.wait(_END_SECONDS)
-        with suppress(FileNotFoundError):
-            spools = frozenset(spool.name for spool in node.spool.iterdir())
-            shutil.rmtree(node.data_dir)
-            return spools
-        return frozenset()
+        return node
 
     def end(self) -> None:
         """End the present one."""

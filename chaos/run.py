@@ -145,9 +145,12 @@ class Run:
         spools = [self._data_dir / "spool", *(node.spool for node in self._nodes.all)]
         hit = recordings_hit(tree, group, spools)
         lost = datetime.now(UTC) if fault.loses_disk else None
+        # Before the strike: otherwise it could be started again at once.
+        node = self._nodes.give_up(group[0].process.pid) if fault.loses_disk else None
         strike(group, fault.sign)
-        if fault.loses_disk:
-            hit |= await asyncio.to_thread(self._nodes.lose, group[0].process.pid)
+        if node is not None:
+            await asyncio.to_thread(psutil.wait_procs, [each.process for each in group], VICTIM_SECONDS)
+            hit |= await asyncio.to_thread(node.lose_disk)
         self.struck.append(Struck(time.monotonic() - self._began, planned.name, hit, lost))
         names = [name for name, recording in self._seen.items() if recording["id"] in hit]
         self._say(f"{planned.name} {', '.join(sorted(names))}")
