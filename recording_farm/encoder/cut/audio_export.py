@@ -11,7 +11,8 @@ from recording_farm.encoder.errors import CutError, NothingRecordedError
 from recording_farm.encoder.formats import AudioExport
 from recording_farm.encoder.media.packets import whole_packets
 
-_METADATA: Final[tuple[str, ...]] = "title", "creation_time"
+METADATA: Final[tuple[str, ...]] = "title", "creation_time"
+"""What an audio file has of the metadata of its recording."""
 
 
 def export_audio(recording: Path, target: Path, export: AudioExport) -> GrownFile:
@@ -27,7 +28,7 @@ def export_audio(recording: Path, target: Path, export: AudioExport) -> GrownFil
             if not source.streams.audio:
                 raise NothingRecordedError(f"{recording} has no sound")
             sound = source.streams.audio[0]
-            metadata = {key: source.metadata[key] for key in _METADATA if key in source.metadata}
+            metadata = {key: source.metadata[key] for key in METADATA if key in source.metadata}
             with GrowingAudio(directory, sound, export, metadata) as growing:
                 for packet in whole_packets(source, sound):
                     growing.add(packet)

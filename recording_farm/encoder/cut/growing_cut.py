@@ -118,6 +118,16 @@ class GrowingCut:
         return self._body.entries
 
     @property
+    def joints(self) -> tuple[TakeJoint, ...]:
+        """Where the takes of the body lie; that of the last one is not complete yet."""
+        return self._joiner.state.joints
+
+    @property
+    def began_us(self) -> int | None:
+        """When the first take began (unix, µs); None before it, or if that is unknown."""
+        return self._began_us
+
+    @property
     def take(self) -> int | None:
         """The number of the take that was joined last, perhaps in part; None before the first."""
         place = self._joiner.state.take

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 import av
 from av.packet import Packet as AvPacket
@@ -38,10 +38,14 @@ def read_timed_texts(file: Path) -> list[TimedText]:
     A line that was not written to its end is left out.
     """
     try:
-        lines = file.read_text(errors="replace").splitlines()
+        return parse_timed_texts(file.read_text(errors="replace"))
     except FileNotFoundError:
         return []
-    return list(_timed_texts(lines))
+
+
+def parse_timed_texts(content: str) -> list[TimedText]:
+    """The texts in lines of such a file."""
+    return list(_timed_texts(content.splitlines()))
 
 
 def _timed_texts(lines: Iterable[str]) -> Iterator[TimedText]:
@@ -152,33 +156,3 @@ def with_gaps(playlist: str, missing: Collection[str]) -> str:
     """The text of a playlist that says which of its segments are missing (draft-pantos-hls-rfc8216bis)."""
     lines = playlist.splitlines(keepends=True)
     return "".join(f"#EXT-X-GAP\n{line}" if line.rstrip("\r\n") in missing else line for line in lines)
-
-
-def make_hls(
-    source: Path, directory: Path, name: str, texts: Sequence[tuple[int, str]], *, seconds: int
-) -> list[Path]:
-    """A finished MP4 as HLS in `directory`, with texts and their times (µs) in it, and no packet changed.
-
-    Returns the playlist and its segments. Raises av.FFmpegError, OSError.
-    """
-    waiting = sorted(texts, key=lambda each: each[0])
-    with (
-        av.open(str(source)) as media,
-        HlsWriter(directory, name, _with_packets(media), seconds=seconds, with_texts=True) as writer,
-    ):
-        for packet in media.demux():
-            if packet.pts is None or not packet.size:
-                continue
-            time_us = round(packet.pts * packet.time_base / MICROSECOND)
-            while waiting and waiting[0][0] <= time_us:
-                at_us, text = waiting.pop(0)
-                writer.write_text(text, at_us)
-            writer.write(packet, packet.stream.type, time_us)
-        # Texts after the last packet go to the end.
-        for at_us, text in waiting:
-            writer.write_text(text, at_us)
-    return [writer.playlist, *(directory / each for each in segments_in(writer.playlist.read_text()))]
-
-
-def _with_packets(media: Any) -> list[Stream]:
-    return [*media.streams.video, *media.streams.audio]

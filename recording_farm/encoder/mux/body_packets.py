@@ -1,7 +1,7 @@
 """Reads packets out of a body that grows, as a demuxer would read them out of the finished file."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -55,6 +55,9 @@ class BodyPackets:
         self._log: BinaryIO = self._opened.enter_context((directory / LOG_NAME).open("rb"))
         self._tracks: dict[Kind, _Track] = {}
         self._next = 0
+        self._look_again = 0
+        self.metadata: dict[str, str] = {}
+        """As a demuxer shows it."""
 
     def __enter__(self) -> "BodyPackets":
         """Begin."""
@@ -64,12 +67,15 @@ class BodyPackets:
         """Close the files."""
         self._opened.close()
 
-    def open(self, entries: int, *, is_all: bool) -> list[Stream] | None:
+    def open(self, entries: int, metadata: Mapping[str, str], *, is_all: bool) -> list[Stream] | None:
         """The streams, of the first `entries` of the log; None while a kind has no sample in them.
 
-        With `is_all` there will be no more: a kind without a sample has no stream then. Raises OSError,
-        av.FFmpegError.
+        With `is_all` there will be no more: a kind without a sample has no stream then. The file is to have
+        `metadata`. Raises OSError, av.FFmpegError.
         """
+        if entries < self._look_again and not is_all:
+            return None
+        self._look_again = 2 * entries
         self._log.seek(0)
         seen = parse_entries(self._log.read(entries * ENTRY.itemsize))
         present = [kind for kind in self._kinds if (seen["kind"] == kind).any()]
@@ -79,8 +85,9 @@ class BodyPackets:
         beginning = seen[: max(firsts.values()) + _BEGINNING]
         size = int((beginning["offset"] + beginning["size"]).max())
         with (self._directory / STREAMS_NAME).open("rb") as streams:
-            head = make_head(streams, beginning, size, self._format, {})
+            head = make_head(streams, beginning, size, self._format, metadata)
         source = self._opened.enter_context(av.open(io.BytesIO(head + self.read(0, size)), "r"))
+        self.metadata = dict(source.metadata)
         for packet in source.demux():
             kind = _KINDS.get(packet.stream.type)
             if kind in firsts and kind not in self._tracks and packet.pts is not None:

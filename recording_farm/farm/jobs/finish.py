@@ -11,11 +11,11 @@ import redis
 from pydantic import JsonValue
 
 from recording_farm.encoder.cut.audio_export import export_audio
+from recording_farm.encoder.cut.growing_audio import GrownFile
 from recording_farm.encoder.cut.growing_cut import CutFile
 from recording_farm.encoder.errors import NothingRecordedError
 from recording_farm.encoder.journal import Journal
-from recording_farm.encoder.media.probe import probe
-from recording_farm.encoder.mux.checksums import BodyChecksums
+from recording_farm.encoder.media.probe import Media, probe
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings, load_settings
 from recording_farm.farm.db.clients import connect
@@ -23,9 +23,11 @@ from recording_farm.farm.errors import NotFoundError
 from recording_farm.farm.evidence.directory import evidence_dir
 from recording_farm.farm.jobs.settle import has_running_outputs, settle
 from recording_farm.farm.jobs.transfer_attempt import run_transfer
+from recording_farm.farm.progressive.exports import grown_file
 from recording_farm.farm.progressive.following import CLAIM, end_takes
 from recording_farm.farm.progressive.loss import note_missing
 from recording_farm.farm.progressive.lost_parts import finish_whole_cut
+from recording_farm.farm.progressive.names import audio_name
 from recording_farm.farm.progressive.replica import NO_REPLICA, replica_store
 from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
 from recording_farm.farm.progressive.sending import drop_leftovers
@@ -42,7 +44,7 @@ from recording_farm.farm.recording.model import (
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.timeline import NOTHING, recorded_elsewhere
 from recording_farm.farm.recording.transfers import OVER, STORE
-from recording_farm.farm.spool.finished_file import describe_grown
+from recording_farm.farm.spool.finished_file import DescribedFile, describe_grown
 from recording_farm.farm.spool.interactive_archive import make_archive
 from recording_farm.farm.spool.manifest import manifest_path, read_manifest, write_manifest
 from recording_farm.farm.spool.outbox import Outbox, remove_takes
@@ -200,20 +202,11 @@ def _cut(recording: Recording, spool: Spool, manifest: Path, settings: Settings)
     file = manifest.with_name(recording.output_file_name)
     cut = finish_whole_cut(recording, spool, settings)
     logger.info("cut %d takes into %s", cut.takes, cut.path.name)
-    if recording.timed_texts:
-        make_archive(cut, spool.all_texts(), file)
-    elif cut.path != file:
-        assert recording.audio_file is not None
-        export_audio(cut.path, file, recording.audio_file)
-    media = probe(file if cut.path.suffix == file.suffix else cut.path)
-    kind = FileKind.VIDEO if recording.video_file else FileKind.AUDIO
-    body = cut.checksums if cut.path == file else BodyChecksums()
-    made = [(describe_grown(file, kind, body), media)]
-    if recording.video_file and recording.audio_file is not None:
-        path = file.with_suffix(recording.audio_file.codec.suffix)
+    made = [_main_file(recording, cut, file, spool)]
+    if recording.video_file and (name := audio_name(recording)) is not None:
         try:
-            export_audio(cut.path, path, recording.audio_file)
-            made.append((describe_grown(path, FileKind.AUDIO, BodyChecksums()), probe(path)))
+            audio = _exported(recording, cut, file.with_name(name))
+            made.append((describe_grown(audio.path, FileKind.AUDIO, audio.body), probe(audio.path)))
         except NothingRecordedError as error:
             # A recording that was killed right after its start may have frames but no audio.
             logger.warning("recording %s has no audio file: %s", recording.id, error)
@@ -222,6 +215,25 @@ def _cut(recording: Recording, spool: Spool, manifest: Path, settings: Settings)
     write_manifest(manifest, recording, made, quality, takes_in(cut))
     if cut.path != file:
         cut.path.unlink()
+
+
+def _main_file(recording: Recording, cut: CutFile, file: Path, spool: Spool) -> tuple[DescribedFile, Media]:
+    """The main file, made of the cut if it is not the cut itself and was not made while it was recorded."""
+    kind = FileKind.VIDEO if recording.video_file else FileKind.AUDIO
+    if cut.path == file:
+        return describe_grown(file, kind, cut.checksums), probe(file)
+    if recording.timed_texts:
+        outbox = Outbox.of(spool)
+        archive = grown_file(outbox, file.name) or make_archive(cut, spool.all_texts(), file)
+        return describe_grown(file, kind, archive.body), probe(cut.path)
+    audio = _exported(recording, cut, file)
+    return describe_grown(file, kind, audio.body), probe(file)
+
+
+def _exported(recording: Recording, cut: CutFile, file: Path) -> GrownFile:
+    """The audio file, which may have been made while it was recorded."""
+    assert recording.audio_file is not None
+    return grown_file(Outbox(file.parent), file.name) or export_audio(cut.path, file, recording.audio_file)
 
 
 def takes_in(file: CutFile) -> list[TakeInFile]:

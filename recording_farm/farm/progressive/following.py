@@ -9,18 +9,18 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import av
 from av.container import InputContainer
 
 from recording_farm.browser_bot.stage.compositor import CHUNK_SECONDS
 from recording_farm.encoder.atomic_file import write_file
-from recording_farm.encoder.cut.growing_cut import CutFile, GrowingCut
+from recording_farm.encoder.cut.growing_cut import CutFile, GrowingCut, file_metadata
 from recording_farm.encoder.cut.joiner import TakeJoint, TakeMedia
 from recording_farm.encoder.errors import CutError, NothingRecordedError
 from recording_farm.encoder.journal import read_journal
@@ -45,6 +45,20 @@ AUDIO_SETTLE_US: Final = 2_000_000
 
 CLAIM: Final = "cut"
 """The lock of an outbox that the process holds which cuts."""
+
+
+class Exporting(Protocol):
+    """A thread that makes a file of the growing cut, and ends soon after the cut is finished."""
+
+    def is_alive(self) -> bool:
+        """See `threading.Thread`."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """See `threading.Thread`."""
+
+    def stop(self) -> None:
+        """Leave the file to others."""
+
 
 _FOR_EVER_US: Final = 1 << 62
 
@@ -71,6 +85,9 @@ class Following:
         self._is_stopping = is_stopping
         self._reading = threading.Lock()
         self._is_finishing = False
+        self.result: CutFile | None = None
+        self.finished = threading.Event()
+        """Set when `result` is there."""
         self.settle_us = SETTLE_US if spool.format.audio_only is None else AUDIO_SETTLE_US
         directory = cut_directory(self._outbox)
         self._cut = GrowingCut(directory, spool.format)
@@ -106,8 +123,38 @@ class Following:
             with self._cut.body.open("rb", buffering=0) as file:
                 return read_at(file, offset, size)
 
-    def run(self) -> CutFile:
-        """Follow the takes until they have ended, then finish the file.
+    @property
+    def directory(self) -> Path:
+        """The directory of the growing cut."""
+        return cut_directory(self._outbox)
+
+    @property
+    def entries(self) -> int:
+        """See `GrowingCut.entries`."""
+        return self._cut.entries
+
+    @property
+    def joints(self) -> tuple[TakeJoint, ...]:
+        """See `GrowingCut.joints`."""
+        return self._cut.joints
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The metadata of the file, once the first take has begun."""
+        return file_metadata(self._cut.began_us, self._title)
+
+    def read_packets(self, offset: int, size: int) -> bytes:
+        """So many bytes of the body, which are there; also when the file is finished. Raises OSError."""
+        with self._reading:
+            file, begin = self._cut.body, 0
+            if self.result is not None:
+                file = self.result.path
+                begin = file.stat().st_size - self.result.body_bytes
+            with file.open("rb", buffering=0) as content:
+                return read_at(content, begin + offset, size)
+
+    def run(self, exports: Sequence[Exporting] = ()) -> CutFile:
+        """Follow the takes until they have ended, then finish the file, and wait for its exports.
 
         Raises StoppedError, NothingRecordedError when there is nothing in it, CutError when the disk fails.
         """
@@ -117,14 +164,23 @@ class Following:
                 with self._reading:
                     # From now on the body does not begin at the beginning of its file.
                     self._is_finishing = True
-                result = self._cut.finish(self._target, self._title, self._padding())
+                    self.result = self._cut.finish(self._target, self._title, self._padding())
             finally:
                 self._cut.close()
         except (av.FFmpegError, OSError) as error:
             raise CutError(f"{self._target.name} could not be made: {error}") from error
-        _save_result(self._outbox, result)
+        _save_result(self._outbox, self.result)
+        self.finished.set()
+        for export in exports:
+            self._wait_for(export)
         shutil.rmtree(cut_directory(self._outbox), ignore_errors=True)
-        return result
+        return self.result
+
+    def _wait_for(self, export: Exporting) -> None:
+        while export.is_alive():
+            if self._is_stopping():
+                export.stop()
+            export.join(LOOK_SECONDS)
 
     def _padding(self) -> Padding:
         """How the head must be padded for the uploads in parts that have begun."""

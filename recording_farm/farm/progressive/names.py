@@ -22,3 +22,10 @@ def cut_name(recording: Recording) -> str:
 def is_main_file(recording: Recording) -> bool:
     """Whether what the takes are cut into is the finished file, and not something it is made of."""
     return cut_name(recording) == recording.output_file_name
+
+
+def audio_name(recording: Recording) -> str | None:
+    """The name of the exported audio; None if there is none, or the takes are cut into it."""
+    if recording.audio_file is None or (not recording.video_file and recording.audio_file == AS_TAKEN):
+        return None
+    return Path(recording.output_file_name).with_suffix(recording.audio_file.codec.suffix).name

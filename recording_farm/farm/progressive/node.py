@@ -19,6 +19,7 @@ from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.errors import FarmError, SettingsError
 from recording_farm.farm.host.processes import stop_event
+from recording_farm.farm.progressive.exports import exports_of
 from recording_farm.farm.progressive.following import CLAIM, Following, StoppedError, is_being_finished
 from recording_farm.farm.progressive.loss import note_missing
 from recording_farm.farm.progressive.names import cut_name, is_main_file
@@ -27,6 +28,7 @@ from recording_farm.farm.progressive.places import Place, place_of
 from recording_farm.farm.progressive.replica import NO_REPLICA, ReplicaThread, replica_store
 from recording_farm.farm.progressive.reporting import Reporter
 from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
+from recording_farm.farm.progressive.restored import read_restored
 from recording_farm.farm.progressive.sending import Sender
 from recording_farm.farm.progressive.sent_parts import part_bytes_of
 from recording_farm.farm.recording.formats import format_of
@@ -170,12 +172,20 @@ class _Follower:
             threads.append(
                 ReplicaThread(spool, store, recording.id, partial(ownership.is_mine, recording.id))
             )
+        exports = []
+        if read_restored(Outbox.of(spool)) is None:
+            # Else not all of the body is here.
+            exports = exports_of(recording, spool, following)
         noting = threading.Thread(target=self._note_missing, args=(recording, spool), daemon=True)
         try:
-            for thread in (*threads, noting):
+            for thread in (*threads, *exports, noting):
                 thread.start()
-            following.run()
+            following.run(exports)
         finally:
+            for export in exports:
+                export.stop()
+                # While the claim is held: another process begins the same file again.
+                export.join()
             for thread in threads:
                 thread.stop()
 

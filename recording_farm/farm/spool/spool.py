@@ -17,7 +17,7 @@ from recording_farm.encoder.cut.growing_cut import CutFile
 from recording_farm.encoder.cut.joiner import TakeMedia
 from recording_farm.encoder.formats import Format
 from recording_farm.encoder.journal import Journal, read_journal
-from recording_farm.encoder.live.hls import TimedText, read_timed_texts
+from recording_farm.encoder.live.hls import TimedText, parse_timed_texts, read_timed_texts
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.errors import FarmError
 from recording_farm.farm.recording.formats import format_of
@@ -63,6 +63,17 @@ class Spool:
     def all_texts(self) -> list[TimedText]:
         """The timed texts of the page, also those that earlier nodes kept."""
         return [*read_timed_texts(self.before / TEXTS), *read_timed_texts(self.texts)]
+
+    def texts_from(self, offset: int) -> tuple[list[TimedText], int]:
+        """The timed texts from a byte of the file on, and where to read on."""
+        try:
+            with self.texts.open("rb") as file:
+                file.seek(offset)
+                data = file.read()
+        except FileNotFoundError:
+            return [], offset
+        whole = data[: data.rfind(b"\n") + 1]
+        return parse_timed_texts(whole.decode(errors="replace")), offset + len(whole)
 
     def make(self) -> None:
         """Create the directory, accessible only to this user."""

@@ -70,14 +70,14 @@ def test_packets_should_be_those_of_the_finished_file(
 
     found: dict[Kind, list[tuple[Any, ...]]] = {kind: [] for kind in KINDS.values()}
     with opened, BodyPackets(tmp_path / "cut", fmt, kinds, read) as packets:
-        assert packets.open(0, is_all=False) is None
+        assert packets.open(0, {}, is_all=False) is None
         is_open = False
         for take in takes:
             with open_take(take.path) as source:
                 growing.add(take, source)
             entries = growing.entries
             if not is_open:
-                assert packets.open(entries, is_all=False) is not None
+                assert packets.open(entries, {}, is_all=False) is not None
                 is_open = True
             for kind, packet in packets.packets(entries):
                 found[kind].append(facts(packet))
@@ -112,7 +112,7 @@ def test_streams_should_wait_until_each_has_a_sample(tmp_path: Path) -> None:
     growing.finish(tmp_path / "finished")
     growing.close()
     with BodyPackets(tmp_path / "cut", fmt, list(KINDS.values()), lambda _, size: bytes(size)) as packets:
-        assert packets.open(growing.entries, is_all=False) is None
-        streams = packets.open(growing.entries, is_all=True)
+        assert packets.open(growing.entries, {}, is_all=False) is None
+        streams = packets.open(growing.entries, {}, is_all=True)
         assert streams is not None
         assert [each.type for each in streams] == ["video"]

@@ -1,0 +1,215 @@
+"""Files that are made of the growing cut while it grows: audio in another file, and interactive archives.
+
+Each has a thread. An encoder's state cannot be saved: another process begins its file again, with the
+beginning of the body. What fails here is made by the job that finishes the recording.
+"""
+
+import json
+import logging
+import shutil
+import threading
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import ClassVar, Final
+
+import av
+from av.stream import Stream
+
+from recording_farm.encoder.atomic_file import write_file
+from recording_farm.encoder.cut.audio_export import METADATA
+from recording_farm.encoder.cut.growing_audio import GrowingAudio, GrownFile
+from recording_farm.encoder.cut.growing_cut import CutFile
+from recording_farm.encoder.errors import MediaError
+from recording_farm.encoder.formats import AudioExport
+from recording_farm.encoder.live.hls import TimedText
+from recording_farm.encoder.media.packets import Packet
+from recording_farm.encoder.mux.body_packets import BodyPackets
+from recording_farm.encoder.mux.checksums import Block, BodyChecksums
+from recording_farm.encoder.mux.samples import Kind
+from recording_farm.farm.errors import FarmError
+from recording_farm.farm.progressive.following import Following
+from recording_farm.farm.progressive.names import audio_name
+from recording_farm.farm.recording.model import Recording
+from recording_farm.farm.spool.interactive_archive import GrowingArchive, place_texts
+from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.spool.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS: Final = 0.5
+
+_KINDS: Final = {Kind.VIDEO: "video", Kind.AUDIO: "audio"}
+
+
+class _StoppedError(FarmError):
+    """The thread was told to stop before the file was whole."""
+
+
+class Export(threading.Thread):
+    """Makes one file of the outbox; `grown` is it, once the thread has ended well."""
+
+    kinds: ClassVar[tuple[Kind, ...]]
+
+    def __init__(self, following: Following, spool: Spool, name: str) -> None:
+        """Make the file `name`."""
+        super().__init__(name=f"{name} of {spool.directory.name}", daemon=True)
+        self._following = following
+        self._spool = spool
+        self._outbox = Outbox.of(spool)
+        self._target = self._outbox.directory / name
+        self._directory = self._outbox.directory / f".{name}.growing"
+        self._stopping = threading.Event()
+        self.grown: GrownFile | None = None
+
+    def stop(self) -> None:
+        """Leave the file to others."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """See the class."""
+        try:
+            self.grown = self._make()
+            save_grown(self._outbox, self.grown)
+        except _StoppedError:
+            pass
+        except (av.FFmpegError, OSError, MediaError) as error:
+            logger.warning("%s is not made while it is recorded: %s", self._target.name, error)
+        finally:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _make(self) -> GrownFile:
+        following = self._following
+        with BodyPackets(
+            following.directory, self._spool.format, self.kinds, following.read_packets
+        ) as packets:
+            has_begun = False
+            with ExitStack() as opened:
+                while True:
+                    # In this order: behind the result there are no more entries.
+                    result, entries = following.result, following.entries
+                    if not has_begun:
+                        has_begun = self._open(packets, entries, opened, is_all=result is not None)
+                    if has_begun:
+                        self._look(result)
+                        for kind, packet in packets.packets(entries):
+                            self._add(packet, kind)
+                            self._check()
+                    if result is not None:
+                        return self._finish(result)
+                    following.finished.wait(_LOOK_SECONDS)
+                    self._check()
+
+    def _check(self) -> None:
+        if self._stopping.is_set():
+            raise _StoppedError(self._target.name)
+
+    def _open(self, packets: BodyPackets, entries: int, opened: ExitStack, *, is_all: bool) -> bool:
+        streams = packets.open(entries, self._following.metadata, is_all=is_all)
+        if streams is None:
+            return False
+        metadata = {key: packets.metadata[key] for key in METADATA if key in packets.metadata}
+        self._begin(streams, metadata, opened)
+        return True
+
+    @abstractmethod
+    def _begin(self, streams: Sequence[Stream], metadata: dict[str, str], opened: ExitStack) -> None:
+        """Begin the file; what is open until its end goes on the stack."""
+
+    def _look(self, result: CutFile | None) -> None:
+        """Look for what belongs before the next packets."""
+
+    @abstractmethod
+    def _add(self, packet: Packet, kind: Kind) -> None:
+        """Append a packet."""
+
+    @abstractmethod
+    def _finish(self, result: CutFile) -> GrownFile:
+        """End the file."""
+
+
+class _Sound(Export):
+    """Audio in a file of its own."""
+
+    kinds = (Kind.AUDIO,)
+
+    def __init__(self, following: Following, spool: Spool, name: str, audio: AudioExport) -> None:
+        super().__init__(following, spool, name)
+        self._audio = audio
+        self._growing: GrowingAudio
+
+    def _begin(self, streams: Sequence[Stream], metadata: dict[str, str], opened: ExitStack) -> None:
+        (sound,) = streams
+        assert isinstance(sound, av.AudioStream)
+        self._growing = opened.enter_context(GrowingAudio(self._directory, sound, self._audio, metadata))
+
+    def _add(self, packet: Packet, kind: Kind) -> None:  # noqa: ARG002
+        self._growing.add(packet)
+
+    def _finish(self, result: CutFile) -> GrownFile:  # noqa: ARG002
+        return self._growing.finish(self._target)
+
+
+class _Archive(Export):
+    """The archive of an interactive recording."""
+
+    kinds = (Kind.VIDEO, Kind.AUDIO)
+
+    def __init__(self, following: Following, spool: Spool, name: str) -> None:
+        super().__init__(following, spool, name)
+        self._growing: GrowingArchive
+        self._texts_read = 0
+        self._unplaced: list[TimedText] = []
+
+    def _begin(self, streams: Sequence[Stream], metadata: dict[str, str], opened: ExitStack) -> None:  # noqa: ARG002
+        self._growing = opened.enter_context(GrowingArchive(self._directory, streams))
+
+    def _look(self, result: CutFile | None) -> None:
+        texts, self._texts_read = self._spool.texts_from(self._texts_read)
+        joints = self._following.joints if result is None else result.joints
+        known = {joint.take for joint in joints}
+        waiting = [*self._unplaced, *texts]
+        self._growing.add_texts(place_texts(joints, waiting))
+        self._unplaced = [text for text in waiting if text.take not in known]
+
+    def _add(self, packet: Packet, kind: Kind) -> None:
+        self._growing.add(packet, _KINDS[kind])
+
+    def _finish(self, result: CutFile) -> GrownFile:
+        return self._growing.finish(self._target, result.duration_us)
+
+
+def exports_of(recording: Recording, spool: Spool, following: Following) -> list[Export]:
+    """The files that are made of the cut of a recording."""
+    exports: list[Export] = []
+    if recording.timed_texts:
+        exports.append(_Archive(following, spool, recording.output_file_name))
+    name = audio_name(recording)
+    if name is not None and recording.audio_file is not None:
+        exports.append(_Sound(following, spool, name, recording.audio_file))
+    return exports
+
+
+def grown_file(outbox: Outbox, name: str) -> GrownFile | None:
+    """A file that was made while the recording ran, if it is whole."""
+    try:
+        saved = json.loads(_note(outbox, name).read_text())
+        blocks = tuple(Block(**block) for block in saved["body"]["blocks"])
+        file = GrownFile(
+            outbox.directory / name, BodyChecksums(saved["body"]["crc32c"], blocks), saved["identity"]
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return file if file.path.exists() else None
+
+
+def save_grown(outbox: Outbox, file: GrownFile) -> None:
+    """Remember that a file is whole. Raises OSError."""
+    content = json.dumps({"identity": file.identity, "body": asdict(file.body)})
+    write_file(_note(outbox, file.path.name), content)
+
+
+def _note(outbox: Outbox, name: str) -> Path:
+    return outbox.directory / f".{name}.grown.json"
