@@ -55,7 +55,7 @@ def finish_whole_cut(recording: Recording, spool: Spool, settings: Settings) -> 
 def _finish(store: Store, recording: Recording, outbox: Outbox, cut: CutFile, settings: Settings) -> bool:
     """Finish the store's copy; false if it no longer has the parts."""
     place = place_in_store(store, recording, settings)
-    placed = finish_ahead(outbox, STORE, place, cut.path, cut.body_bytes, cut.identity)
+    placed = finish_ahead(*(outbox, STORE, place, cut.path, cut.body_bytes, cut.identity), is_only_copy=True)
     if placed is None:
         return False
     outbox.note_arrival(STORE, _kind(recording), placed)

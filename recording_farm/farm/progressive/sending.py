@@ -149,11 +149,19 @@ class Sender(threading.Thread):
 
 
 def finish_ahead(
-    outbox: Outbox, target: str, place: Place | None, file: Path, body_bytes: int, identity: str
+    outbox: Outbox,
+    target: str,
+    place: Place | None,
+    file: Path,
+    body_bytes: int,
+    identity: str,
+    *,
+    is_only_copy: bool = False,
 ) -> StoredObject | None:
     """Send what is missing of a finished file, whose body has `body_bytes`, and finish its upload.
 
-    None if it was not begun, or is gone: the file is to be sent as a whole. Raises StorageError, OSError.
+    None if it was not begun, is gone, or is refused for ever: the file is to be sent as a whole. An upload
+    whose parts are the only copy of something is given up only when it is gone. Raises StorageError, OSError.
     """
     # A part may be on its way.
     with outbox.claimed_in_turn(claim_of(target)):
@@ -175,7 +183,8 @@ def finish_ahead(
             ahead = _send_rest(outbox, target, place, ahead, file, body_bytes)
             return place.finish(ahead.begun, [*head, *ahead.parts])
         except StorageError as error:
-            if not _is_hopeless(outbox, target, ahead, error):
+            is_gone = error.reason in {NO_PARTS, UPLOAD_GONE}
+            if not is_gone and (is_only_copy or not _is_refused_for_ever(outbox, target, ahead, error)):
                 raise
             logger.warning("%s: %s; the file is sent as a whole", target, error.message)
             with suppress(StorageError):
@@ -212,10 +221,8 @@ def drop_leftovers(
         logger.warning("the store may keep a replica of the spool: %s", error.message)
 
 
-def _is_hopeless(outbox: Outbox, target: str, ahead: Ahead, error: StorageError) -> bool:
-    """Whether an upload cannot be finished after this error, which is counted."""
-    if error.reason in {NO_PARTS, UPLOAD_GONE}:
-        return True
+def _is_refused_for_ever(outbox: Outbox, target: str, ahead: Ahead, error: StorageError) -> bool:
+    """Whether a storage has refused an upload too often, with this error, which is counted."""
     if error.reason in _RETRIED:
         return False
     # Some servers have another answer for an upload that they no longer know, or refuse parts for ever.

@@ -195,6 +195,23 @@ def test_upload_that_is_refused_at_its_finish_should_be_left_to_the_whole_file(
     assert list(films.multipart_uploads.all()) == []
 
 
+def test_parts_that_are_the_only_copy_should_be_kept_however_often_they_are_refused(
+    outbox: Outbox, films: Any, port: int
+) -> None:
+    body = Growing(BODY)
+    send_two_parts(place_at(port), outbox, body)
+    where = (body.finish(outbox), BODY, IDENTITY)
+    with answering_server(
+        port, lambda method, *_: (500, "InternalError") if method == "POST" else None
+    ) as bad:
+        place = place_at(bad)
+        for _ in range(5):
+            with pytest.raises(StorageError):
+                finish_ahead(outbox, "s3", place, *where, is_only_copy=True)
+    assert finish_ahead(outbox, "s3", place_at(port), *where, is_only_copy=True) is not None
+    assert len(list(films.objects.all())) == 1
+
+
 def test_parts_should_be_kept_while_a_storage_is_away(outbox: Outbox, films: Any, port: int) -> None:
     body = Growing(BODY)
     send_two_parts(place_at(port), outbox, body)
