@@ -10,14 +10,19 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from recording_farm.farm.progressive import sending
-from recording_farm.farm.progressive.places import Place, place_at_customer
+from recording_farm.encoder.cut.growing_cut import CutFile
+from recording_farm.farm.jobs.transfer_attempt import run_transfer
+from recording_farm.farm.progressive import following, sending
+from recording_farm.farm.progressive.places import Place, place_at_customer, place_of
 from recording_farm.farm.progressive.sending import Sender, finish_ahead
 from recording_farm.farm.progressive.sent_parts import LEAST_PART_BYTES, read_ahead, targets_ahead
+from recording_farm.farm.recording.transfers import STORE, TransferState, transfer_to
 from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.spool.spool import spool_of
 from recording_farm.farm.storage.backend import NOT_READ_BACK, StorageError, StoredObject
 from recording_farm.farm.storage.customer import open_backend
 from recording_farm.farm.storage.targets import TARGET
+from testkit.farm import Farm
 from testkit.network.faulty_server import answering_server, refusing_server
 from testkit.network.wire import wire_to
 from testkit.recordings import new_recording
@@ -53,16 +58,18 @@ def port(s3_endpoint: str) -> int:
     return int(s3_endpoint.rpartition(":")[2])
 
 
+def s3_target(port: int) -> dict[str, Any]:
+    return {
+        "type": "s3",
+        "bucket": "films",
+        "access_key": S3_KEY,
+        "secret": S3_SECRET,
+        "endpoint": f"http://127.0.0.1:{port}",
+    }
+
+
 def place_at(port: int, read_timeout: float = 60) -> Place:
-    target = TARGET.validate_python(
-        {
-            "type": "s3",
-            "bucket": "films",
-            "access_key": S3_KEY,
-            "secret": S3_SECRET,
-            "endpoint": f"http://127.0.0.1:{port}",
-        }
-    )
+    target = TARGET.validate_python(s3_target(port))
     storage = open_backend(target, None, read_timeout=read_timeout, tries=1)
     place = place_at_customer(storage, target, new_recording(output_file_name="out.mp4"))
     assert place is not None
@@ -318,6 +325,52 @@ def test_storage_that_answers_late_should_delay_nobody_else(outbox: Outbox, film
         stop(late)
         assert time.monotonic() - began < 60
         assert finish_ahead(outbox, "s3", place_at(port), file, BODY, IDENTITY) is not None
+
+
+def test_copy_of_the_farm_should_not_wait_for_a_customer_who_is_away(
+    farm: Farm, films: Any, port: int, s3_endpoint: str, tmp_path: Path
+) -> None:
+    body = Growing(BODY)
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"head" + body.content)
+    with bucket_at(s3_endpoint, "store") as store, wire_to(port) as wire:
+        farm = farm.with_settings(
+            store_url=f"s3://store?endpoint={s3_endpoint}",
+            store_access_key=S3_KEY,
+            store_secret=S3_SECRET,
+            allow_private_addresses="all",
+        )
+        recording = farm.ended(new_recording(), film, s3_target(wire.port))
+        outbox = Outbox.of(spool_of(recording, farm.settings))
+        cut = CutFile(outbox.path_of(recording.files[0]), 1, 1, 0, 0, 1, (), BODY, IDENTITY)
+        following._save_result(outbox, cut)
+        senders: dict[str, Sender] = {}
+        for target in ("s3", STORE):
+            sealed = farm.records.sealed_target(recording.id, target)
+            place = place_of(recording, target, sealed, farm.settings)
+            assert place is not None
+            # The customer's is lost in the middle of the second part.
+            senders[target] = sender_to(place, outbox, body, target=target)
+            wait_for_parts(outbox, 1 if target == "s3" else 2, target=target)
+            wire.cut_after(12 << 20)
+        stop(senders[STORE])
+        run_transfer(recording.id, STORE, farm.settings, farm.redis)
+        kept = transfer_to(farm.records.get(None, recording.id).transfers, STORE)
+        assert kept is not None
+        assert kept.state is TransferState.DONE
+        stop(senders["s3"])
+        run_transfer(recording.id, "s3", farm.settings, farm.redis)
+        waiting = transfer_to(farm.records.get(None, recording.id).transfers, "s3")
+        assert waiting is not None
+        assert (waiting.state, waiting.error and waiting.error.code) == (TransferState.WAITING, "unreachable")
+        wire.mend()
+        farm.records.set_transfer(recording.id, waiting.model_copy(update={"next_try": None}))
+        run_transfer(recording.id, "s3", farm.settings, farm.redis)
+        assert wire.passed < BODY
+        for bucket in (store, films):
+            (stored,) = [each for each in bucket.objects.all() if each.key.endswith(".mp4")]
+            assert stored.get()["Body"].read() == film.read_bytes()
+            assert list(bucket.multipart_uploads.all()) == []
 
 
 def test_sender_to_a_slow_storage_should_hold_one_part(outbox: Outbox) -> None:
