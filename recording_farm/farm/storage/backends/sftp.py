@@ -171,10 +171,10 @@ class SftpBackend:
             try:
                 with sftp.open(files.part(part.number), "w+b") as file:
                     _write_all(sftp, file, memoryview(data))
-                    read = b"".join(_read(file, 0, part.size))
+                    is_same = _has(file, memoryview(data))
             except FileNotFoundError:
                 raise upload_gone() from None
-        if read != data:
+        if not is_same:
             raise StorageError("damaged", f"part {part.number} was damaged in transit")
         return receipt_of(data)
 
@@ -184,14 +184,15 @@ class SftpBackend:
         size = size_of(sent)
         files = PartFiles.of(self._path(key), begun)
         with self._connected(begun["host_key"]) as sftp:
-            if is_there(sftp, files):
+            # An earlier attempt may have come as far as that, with its response lost.
+            if not self._was_finished(sftp, files, sent):
+                if not is_there(sftp, files):
+                    raise upload_gone()
                 join(sftp, files, sent)
                 if not _rename(sftp, files.draft, files.target):
                     raise no_parts("its user may not rename files")
-                with _MayBeRefused(sftp):
-                    abort(sftp, files)
-            elif not self._was_finished(sftp, files, sent):
-                raise upload_gone()
+            with _MayBeRefused(sftp):
+                abort(sftp, files)
         return StoredObject(f"{self._address}/{files.target.removeprefix('/')}", size)
 
     def abort_parts(self, key: str, begun: dict[str, Any]) -> None:
@@ -200,7 +201,7 @@ class SftpBackend:
             abort(sftp, PartFiles.of(self._path(key), begun))
 
     def _was_finished(self, sftp: paramiko.SFTPClient, files: PartFiles, sent: Sequence[SentPart]) -> bool:
-        """Whether an upload that is not there any more has become this file; its response was lost."""
+        """Whether an upload has become this file already."""
         first = sent[0]
         try:
             if sftp.stat(files.target).st_size != size_of(sent):
@@ -557,6 +558,16 @@ def _read(remote: paramiko.SFTPFile, begin: int, end: int) -> Iterator[bytes]:
                 for offset in range(window, window_end, _PIECE_BYTES)
             ]
         )
+
+
+def _has(remote: paramiko.SFTPFile, data: memoryview) -> bool:
+    """Whether an open file begins with `data`."""
+    position = 0
+    for piece in _read(remote, 0, len(data)):
+        if piece != data[position : position + len(piece)]:
+            return False
+        position += len(piece)
+    return position == len(data)
 
 
 def _make_directories(sftp: paramiko.SFTPClient, path: str) -> list[str]:

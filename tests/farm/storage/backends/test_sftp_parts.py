@@ -8,6 +8,7 @@ import pytest
 from recording_farm.farm.storage.backend import Checkpoint, StorageError
 from recording_farm.farm.storage.backends import sftp
 from recording_farm.farm.storage.backends.sftp import SftpBackend, SftpServer
+from recording_farm.farm.storage.backends.sftp_parts import PartFiles
 from testkit.network.wire import wire_to
 from testkit.storage.drop_box import DropBox, drop_box
 from testkit.storage.parts import MEBIBYTE, parts_of_content, put_in_parts, send_all
@@ -47,6 +48,27 @@ def test_parts_should_make_the_file_in_the_order_of_their_numbers(
         assert placed.location.endswith(f"{remote}/a/film.mp4")
         assert (placed.size, placed.note) == (len(content), None)
     (file,) = (remote / "a").iterdir()
+    assert file.read_bytes() == content
+
+
+def test_file_should_not_be_made_again_when_only_its_parts_are_left(
+    ssh_server: SshServer, remote: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = place(ssh_server, remote)
+    begun = films.begin_parts("film.mp4", "video/mp4")
+    sent = send_all(films, "film.mp4", begun, parts_of_content(content, SIZES))
+
+    def lose_connection(client: Any, files: PartFiles) -> None:
+        client.remove(files.part(sent[0].part.number))
+        raise EOFError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sftp, "abort", lose_connection)
+        with pytest.raises(StorageError):
+            films.finish_parts("film.mp4", begun, sent)
+    assert len(list(remote.iterdir())) == 2
+    films.finish_parts("film.mp4", begun, sent)
+    (file,) = remote.iterdir()
     assert file.read_bytes() == content
 
 
