@@ -5,7 +5,6 @@ and uploads them. When it has caught up, the recorder's ending is reported, and 
 """
 
 import asyncio
-import hashlib
 import json
 import os
 import time
@@ -35,6 +34,7 @@ from recording_farm.farm.recording.formats import format_of
 from recording_farm.farm.recording.model import Recording, Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import STORE, Transfer
+from recording_farm.farm.spool.finished_file import is_intact
 from recording_farm.farm.spool.interactive_archive import SUFFIX
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import spool_of
@@ -315,9 +315,8 @@ def _check_content(node: Node, recording: Recording) -> None:
     main = recording.files[0]
     copy = node.settings.data_dir / "copy"
     open_store(node.settings).fetch(recording.id, main.name, copy)
-    with copy.open("rb") as file:
-        assert hashlib.file_digest(file, "sha256").hexdigest() == main.sha256
-    copy.unlink()
+    assert is_intact(copy, main)
     if node.customers is not None:
-        content = node.customers.read(FILMS, main.name)
-        assert hashlib.sha256(content).hexdigest() == main.sha256
+        copy.write_bytes(node.customers.read(FILMS, main.name))
+        assert is_intact(copy, main)
+    copy.unlink()

@@ -6,6 +6,7 @@ It resumes the last attempt. Its result is written to the record, and a failure 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -17,11 +18,12 @@ from recording_farm.farm.credentials.farm_secret import load_secret_key
 from recording_farm.farm.credentials.sealing import Sealer
 from recording_farm.farm.errors import SettingsError
 from recording_farm.farm.jobs.time_limit import TimeLimitError
+from recording_farm.farm.progressive.exports import grown_file
 from recording_farm.farm.progressive.following import cut_result
 from recording_farm.farm.progressive.names import is_main_file
 from recording_farm.farm.progressive.places import Place, place_at_customer, place_in_store
 from recording_farm.farm.progressive.sending import finish_ahead
-from recording_farm.farm.progressive.sent_parts import forget_ahead, read_ahead
+from recording_farm.farm.progressive.sent_parts import export_key, forget_ahead, read_ahead
 from recording_farm.farm.queues.transfers import MIN_TRANSFER_RATE, enqueue_transfer
 from recording_farm.farm.recording.files import is_in_store
 from recording_farm.farm.recording.model import FinishedFile, Recording
@@ -61,7 +63,8 @@ class _Way:
     """How files go to a target: as a whole, and the main file in parts if it takes parts."""
 
     put: Put
-    place: Place | None
+    place: Callable[[str], Place | None]
+    """The place of a file of this name; None if it does not go there in parts."""
 
 
 def run_transfer(recording_id: UUID, target: str, settings: Settings, client: redis.Redis) -> None:
@@ -122,7 +125,7 @@ def _upload(
     try:
         store = open_store(settings)
         if target == STORE:
-            place = place_in_store(store, recording, settings)
+            place = partial(place_in_store, store, recording, settings)
             return _put_all(recording, target, outbox, store, _Way(_into_store(recording, store), place))
         customers = _target_of(recording, target, settings, client)
         host_keys = HostKeys(client)
@@ -130,7 +133,8 @@ def _upload(
         if isinstance(customers, SftpTarget):
             host_key = host_keys.known(recording.organization_id, customers)
         backend = open_backend(customers, settings.address_rule, host_key=host_key)
-        way = _Way(_into(backend, customers, recording), place_at_customer(backend, customers, recording))
+        place = partial(place_at_customer, backend, customers, recording)
+        way = _Way(_into(backend, customers, recording), place)
         placed = _put_all(recording, target, outbox, store, way)
         if isinstance(customers, SftpTarget) and backend.host_key is not None:
             host_keys.keep(recording.organization_id, customers, backend.host_key)
@@ -159,24 +163,35 @@ def _put_one(
     # Redis may have lost its last writes, after which the file was stored and removed here.
     if not source.exists() and (target == STORE or is_in_store(recording)):
         _fetch(recording, file, outbox, store)
-    placed = _finish_parts(recording, file, target, outbox, way.place)
+    placed = _finish_parts(recording, file, target, outbox, way)
     if placed is None:
         placed = way.put(source, file, outbox.checkpoint(target, file))
     outbox.note_arrival(target, file.kind, placed)
-    forget_ahead(outbox, target)
+    forget_ahead(outbox, _key(recording, file, target))
     return placed
 
 
 def _finish_parts(
-    recording: Recording, file: FinishedFile, target: str, outbox: Outbox, place: Place | None
+    recording: Recording, file: FinishedFile, target: str, outbox: Outbox, way: _Way
 ) -> StoredObject | None:
     """Finish the upload that began while the file was made; None if there is none."""
-    if file.name != recording.output_file_name or read_ahead(outbox, target) is None:
+    key = _key(recording, file, target)
+    if read_ahead(outbox, key) is None:
         return None
-    cut = cut_result(outbox)
-    if cut is None or not is_main_file(recording):
-        return None
-    return finish_ahead(outbox, target, place, outbox.path_of(file), cut.body_bytes, cut.identity)
+    body_bytes, identity = 0, ""
+    if key == target:
+        if (cut := cut_result(outbox)) is not None:
+            body_bytes, identity = cut.body_bytes, cut.identity
+    elif (grown := grown_file(outbox, file.name)) is not None:
+        body_bytes, identity = grown.body.size, grown.identity
+    # Parts of another body are dropped there.
+    return finish_ahead(outbox, key, way.place(file.name), outbox.path_of(file), body_bytes, identity)
+
+
+def _key(recording: Recording, file: FinishedFile, target: str) -> str:
+    """The name of the receipts for a file."""
+    is_cut = file.name == recording.output_file_name and is_main_file(recording)
+    return target if is_cut else export_key(target, file.name)
 
 
 def _fetch(recording: Recording, file: FinishedFile, outbox: Outbox, store: Store) -> None:

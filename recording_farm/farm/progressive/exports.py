@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from secrets import token_hex
 from typing import ClassVar, Final
 
 import av
@@ -22,7 +23,7 @@ from recording_farm.encoder.atomic_file import write_file
 from recording_farm.encoder.cut.audio_export import METADATA
 from recording_farm.encoder.cut.growing_audio import GrowingAudio, GrownFile
 from recording_farm.encoder.cut.growing_cut import CutFile
-from recording_farm.encoder.errors import MediaError
+from recording_farm.encoder.errors import MediaError, NothingRecordedError
 from recording_farm.encoder.formats import AudioExport
 from recording_farm.encoder.live.hls import TimedText
 from recording_farm.encoder.media.packets import Packet
@@ -36,10 +37,13 @@ from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.spool.interactive_archive import GrowingArchive, place_texts
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool
+from recording_farm.farm.storage.backends.disk import read_at
 
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 0.5
+
+Growing = GrowingAudio | GrowingArchive
 
 _KINDS: Final = {Kind.VIDEO: "video", Kind.AUDIO: "audio"}
 
@@ -55,18 +59,35 @@ class Export(threading.Thread):
 
     def __init__(self, following: Following, spool: Spool, name: str) -> None:
         """Make the file `name`."""
-        super().__init__(name=f"{name} of {spool.directory.name}", daemon=True)
+        super().__init__(daemon=True)
         self._following = following
         self._spool = spool
         self._outbox = Outbox.of(spool)
         self._target = self._outbox.directory / name
         self._directory = self._outbox.directory / f".{name}.growing"
         self._stopping = threading.Event()
+        self._reading = threading.Lock()
+        self._growing: Growing | None = None
+        self.name = name
+        self.identity = token_hex(8)
+        """Of its body, see `GrowingCut.identity`."""
         self.grown: GrownFile | None = None
 
     def stop(self) -> None:
         """Leave the file to others."""
         self._stopping.set()
+
+    def read_body(self, offset: int, size: int) -> bytes | None:
+        """So many bytes of its body; None while it has not got them, and once the file is being finished.
+
+        Raises OSError.
+        """
+        with self._reading:
+            if self._growing is None or self._growing.body_size < offset + size:
+                return None
+            path, begin = self._growing.body
+            with path.open("rb", buffering=0) as file:
+                return read_at(file, begin + offset, size)
 
     def run(self) -> None:
         """See the class."""
@@ -78,6 +99,8 @@ class Export(threading.Thread):
         except (av.FFmpegError, OSError, MediaError) as error:
             logger.warning("%s is not made while it is recorded: %s", self._target.name, error)
         finally:
+            with self._reading:
+                self._growing = None
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def _make(self) -> GrownFile:
@@ -98,9 +121,18 @@ class Export(threading.Thread):
                             self._add(packet, kind)
                             self._check()
                     if result is not None:
-                        return self._finish(result)
+                        return self._finished(result)
                     following.finished.wait(_LOOK_SECONDS)
                     self._check()
+
+    def _finished(self, result: CutFile) -> GrownFile:
+        with self._reading:
+            has_begun = self._growing is not None
+            # From now on its body does not lie where it lay.
+            self._growing = None
+        if not has_begun:
+            raise NothingRecordedError("there is no sound in it")
+        return self._finish(result)
 
     def _check(self) -> None:
         if self._stopping.is_set():
@@ -111,12 +143,14 @@ class Export(threading.Thread):
         if streams is None:
             return False
         metadata = {key: packets.metadata[key] for key in METADATA if key in packets.metadata}
-        self._begin(streams, metadata, opened)
+        growing = self._begin(streams, metadata, opened)
+        growing.identity = self.identity
+        self._growing = growing
         return True
 
     @abstractmethod
-    def _begin(self, streams: Sequence[Stream], metadata: dict[str, str], opened: ExitStack) -> None:
-        """Begin the file; what is open until its end goes on the stack."""
+    def _begin(self, streams: Sequence[Stream], metadata: dict[str, str], opened: ExitStack) -> Growing:
+        """Begin the file, which is open until its end, on the stack."""
 
     def _look(self, result: CutFile | None) -> None:
         """Look for what belongs before the next packets."""
@@ -138,18 +172,19 @@ class _Sound(Export):
     def __init__(self, following: Following, spool: Spool, name: str, audio: AudioExport) -> None:
         super().__init__(following, spool, name)
         self._audio = audio
-        self._growing: GrowingAudio
+        self._sound: GrowingAudio
 
-    def _begin(self, streams: Sequence[Stream], metadata: dict[str, str], opened: ExitStack) -> None:
+    def _begin(self, streams: Sequence[Stream], metadata: dict[str, str], opened: ExitStack) -> Growing:
         (sound,) = streams
         assert isinstance(sound, av.AudioStream)
-        self._growing = opened.enter_context(GrowingAudio(self._directory, sound, self._audio, metadata))
+        self._sound = opened.enter_context(GrowingAudio(self._directory, sound, self._audio, metadata))
+        return self._sound
 
     def _add(self, packet: Packet, kind: Kind) -> None:  # noqa: ARG002
-        self._growing.add(packet)
+        self._sound.add(packet)
 
     def _finish(self, result: CutFile) -> GrownFile:  # noqa: ARG002
-        return self._growing.finish(self._target)
+        return self._sound.finish(self._target)
 
 
 class _Archive(Export):
@@ -159,26 +194,27 @@ class _Archive(Export):
 
     def __init__(self, following: Following, spool: Spool, name: str) -> None:
         super().__init__(following, spool, name)
-        self._growing: GrowingArchive
+        self._archive: GrowingArchive
         self._texts_read = 0
         self._unplaced: list[TimedText] = []
 
-    def _begin(self, streams: Sequence[Stream], metadata: dict[str, str], opened: ExitStack) -> None:  # noqa: ARG002
-        self._growing = opened.enter_context(GrowingArchive(self._directory, streams))
+    def _begin(self, streams: Sequence[Stream], metadata: dict[str, str], opened: ExitStack) -> Growing:  # noqa: ARG002
+        self._archive = opened.enter_context(GrowingArchive(self._directory, streams))
+        return self._archive
 
     def _look(self, result: CutFile | None) -> None:
         texts, self._texts_read = self._spool.texts_from(self._texts_read)
         joints = self._following.joints if result is None else result.joints
         known = {joint.take for joint in joints}
         waiting = [*self._unplaced, *texts]
-        self._growing.add_texts(place_texts(joints, waiting))
+        self._archive.add_texts(place_texts(joints, waiting))
         self._unplaced = [text for text in waiting if text.take not in known]
 
     def _add(self, packet: Packet, kind: Kind) -> None:
-        self._growing.add(packet, _KINDS[kind])
+        self._archive.add(packet, _KINDS[kind])
 
     def _finish(self, result: CutFile) -> GrownFile:
-        return self._growing.finish(self._target, result.duration_us)
+        return self._archive.finish(self._target, result.duration_us)
 
 
 def exports_of(recording: Recording, spool: Spool, following: Following) -> list[Export]:

@@ -29,8 +29,8 @@ from recording_farm.farm.progressive.replica import NO_REPLICA, ReplicaThread, r
 from recording_farm.farm.progressive.reporting import Reporter
 from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
 from recording_farm.farm.progressive.restored import read_restored
-from recording_farm.farm.progressive.sending import Sender
-from recording_farm.farm.progressive.sent_parts import part_bytes_of
+from recording_farm.farm.progressive.sending import Read, Sender
+from recording_farm.farm.progressive.sent_parts import export_key, part_bytes_of
 from recording_farm.farm.recording.formats import format_of
 from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.recording.records import Records
@@ -89,6 +89,15 @@ class _Node:
     ownership: Ownership
     records: Records
     host_keys: HostKeys
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file that grows: its `name`, None if it is the cut itself, and its body."""
+
+    name: str | None
+    identity: str
+    read: Read
 
 
 class _Follower:
@@ -163,19 +172,21 @@ class _Follower:
             recording.meeting_id,
             lambda: self._node.stopping.is_set() or ownership.is_lost(recording.id),
         )
-        senders = []
-        if is_main_file(recording):
-            senders = self._senders(recording, sealed, Outbox.of(spool), following)
-        self._sending = senders
+        sources = [_Source(None, following.identity, following.read_body)] if is_main_file(recording) else []
+        exports = []
+        if read_restored(Outbox.of(spool)) is None:
+            # Else not all of the body is here.
+            exports = exports_of(recording, spool, following)
+        sources += [_Source(each.name, each.identity, each.read_body) for each in exports]
+        senders = self._senders(recording, sealed, Outbox.of(spool), sources)
+        # Not those of exports, whose targets have other names.
+        targets = {transfer.target for transfer in recording.transfers}
+        self._sending = [sender for sender in senders if sender.target in targets]
         threads: list[Sender | ReplicaThread] = [*senders]
         if store is not None:
             threads.append(
                 ReplicaThread(spool, store, recording.id, partial(ownership.is_mine, recording.id))
             )
-        exports = []
-        if read_restored(Outbox.of(spool)) is None:
-            # Else not all of the body is here.
-            exports = exports_of(recording, spool, following)
         noting = threading.Thread(target=self._note_missing, args=(recording, spool), daemon=True)
         try:
             for thread in (*threads, *exports, noting):
@@ -216,38 +227,42 @@ class _Follower:
                 logger.debug("the timeline does not tell yet what is missing: %s", error)
 
     def _senders(
-        self, recording: Recording, sealed: dict[str, str], outbox: Outbox, following: Following
+        self, recording: Recording, sealed: dict[str, str], outbox: Outbox, sources: list[_Source]
     ) -> list[Sender]:
-        """A sender for each place that takes parts."""
-        senders = []
-        for transfer in recording.transfers:
-            try:
-                place = self._place(recording, transfer.target, sealed.get(transfer.target))
-            except (StorageError, SettingsError) as error:
-                # The transfer at the end reports it.
-                logger.warning("%s takes no parts: %s", transfer.target, error.message)
-                continue
-            if place is not None:
-                part_bytes = part_bytes_of(recording, format_of(recording).max_bitrate, place.rules)
-                read = following.read_body
-                is_mine = partial(self._node.ownership.is_mine, recording.id)
-                reopened = partial(self._reopened, recording, transfer.target)
-                senders.append(
-                    Sender(
-                        *(outbox, transfer.target, place, part_bytes, following.identity),
-                        *(read, is_mine, reopened),
-                    )
-                )
-        return senders
+        """A sender of each file for each place that takes parts."""
+        return [
+            sender
+            for source in sources
+            for transfer in recording.transfers
+            if (sender := self._sender(recording, transfer.target, sealed, outbox, source)) is not None
+        ]
 
-    def _place(self, recording: Recording, target: str, sealed: str | None) -> Place | None:
-        return place_of(recording, target, sealed, self._settings, self._node.host_keys)
+    def _sender(
+        self, recording: Recording, target: str, sealed: dict[str, str], outbox: Outbox, source: _Source
+    ) -> Sender | None:
+        try:
+            place = self._place(recording, target, sealed.get(target), source.name)
+        except (StorageError, SettingsError) as error:
+            # The transfer at the end reports it.
+            logger.warning("%s takes no parts: %s", target, error.message)
+            return None
+        # The heads of other files cannot be padded to whole parts.
+        if place is None or (place.rules.same_size and source.name is not None):
+            return None
+        part_bytes = part_bytes_of(recording, format_of(recording).max_bitrate, place.rules)
+        is_mine = partial(self._node.ownership.is_mine, recording.id)
+        reopened = partial(self._reopened, recording, target, source.name)
+        key = target if source.name is None else export_key(target, source.name)
+        return Sender(outbox, key, place, part_bytes, source.identity, source.read, is_mine, reopened)
 
-    def _reopened(self, recording: Recording, target: str) -> Place | None:
+    def _place(self, recording: Recording, target: str, sealed: str | None, name: str | None) -> Place | None:
+        return place_of(recording, target, sealed, self._settings, self._node.host_keys, name)
+
+    def _reopened(self, recording: Recording, target: str, name: str | None) -> Place | None:
         """The place with the credentials that the customer sent last; None if it cannot be opened."""
         try:
             sealed = self._node.records.sealed_target(recording.id, target)
-            return self._place(recording, target, sealed)
+            return self._place(recording, target, sealed, name)
         except (redis.RedisError, FarmError) as error:
             logger.debug("%s keeps its credentials: %s", target, error)
             return None

@@ -1,4 +1,4 @@
-"""The places that a recording's main file goes to in parts: the store, and customers' storages."""
+"""The places that a recording's files go to in parts: the store, and customers' storages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,34 +39,35 @@ def place_of(
     sealed: str | None,
     settings: Settings,
     host_keys: HostKeys | None = None,
+    name: str | None = None,
 ) -> Place | None:
-    """The place of a recording's main file in a target, whose keys are `sealed`.
+    """The place of a recording's main file, or of its file `name`, in a target, whose keys are `sealed`.
 
     None if the file goes there as a whole, at the end: the target takes no parts, or needs none. To begin an
     upload to an SFTP server it needs the known host keys. Raises StorageError, SettingsError.
     """
     if target == STORE:
-        return place_in_store(open_store(settings), recording, settings)
+        return place_in_store(open_store(settings), recording, settings, name)
     if sealed is None:
         return None
     customers = open_target(Sealer(load_secret_key(settings)), recording.id, target, sealed)
     # A request that gets no answer holds up the transfer at the end; whoever sends parts tries again.
     storage = open_backend(customers, settings.address_rule, tries=1)
-    place = place_at_customer(storage, customers, recording)
+    place = place_at_customer(storage, customers, recording, name)
     if place is not None and isinstance(customers, SftpTarget) and host_keys is not None:
-        begin = partial(_begin_at_known, recording, customers, settings, host_keys)
+        begin = partial(_begin_at_known, recording, customers, settings, host_keys, name)
         return replace(place, begin=begin)
     return place
 
 
 def _begin_at_known(
-    recording: Recording, target: SftpTarget, settings: Settings, host_keys: HostKeys
+    recording: Recording, target: SftpTarget, settings: Settings, host_keys: HostKeys, name: str | None
 ) -> dict[str, Any]:
     """Begin an upload to an SFTP server that shows its known host key, or whose first use this is."""
     try:
         known = host_keys.known(recording.organization_id, target)
         storage = open_backend(target, settings.address_rule, host_key=known)
-        name = recording.output_file_name
+        name = name or recording.output_file_name
         begun = storage.begin_parts(key_at(target, recording, name), content_type(name))
         if storage.host_key is not None:
             host_keys.keep(recording.organization_id, target, storage.host_key)
@@ -81,8 +82,10 @@ def is_apart(settings: Settings) -> bool:
     return directory is None or not directory.resolve().is_relative_to(settings.data_dir.resolve())
 
 
-def place_in_store(store: Store, recording: Recording, settings: Settings) -> Place | None:
-    """The place of a recording's main file in the store; see `place_of`."""
+def place_in_store(
+    store: Store, recording: Recording, settings: Settings, name: str | None = None
+) -> Place | None:
+    """The place of a recording's file in the store; see `place_of`."""
     if not is_apart(settings):
         return None
     try:
@@ -91,7 +94,7 @@ def place_in_store(store: Store, recording: Recording, settings: Settings) -> Pl
         if error.reason == NO_PARTS:
             return None
         raise
-    where = recording.id, recording.output_file_name
+    where = recording.id, name or recording.output_file_name
     return Place(
         rules,
         partial(store.begin_parts, *where),
@@ -101,12 +104,14 @@ def place_in_store(store: Store, recording: Recording, settings: Settings) -> Pl
     )
 
 
-def place_at_customer(storage: CustomerStorage, target: Target, recording: Recording) -> Place | None:
-    """The place of a recording's main file in a customer's storage; see `place_of`."""
+def place_at_customer(
+    storage: CustomerStorage, target: Target, recording: Recording, name: str | None = None
+) -> Place | None:
+    """The place of a recording's file in a customer's storage; see `place_of`."""
     rules = storage.part_rules
     if rules is None:
         return None
-    name = recording.output_file_name
+    name = name or recording.output_file_name
     key = key_at(target, recording, name)
     return Place(
         rules,

@@ -1,4 +1,4 @@
-"""Sends the parts of a recording's main file to one place while the file grows, and the rest at the end.
+"""Sends the parts of a recording's file to one place while the file grows, and the rest at the end.
 
 Each place has its own pace: one that is slow or fails holds back neither the recording nor the others. What
 has not arrived when the recording ends is sent by the transfer, from the finished file.
@@ -18,6 +18,8 @@ from recording_farm.farm.progressive.places import Place, place_of
 from recording_farm.farm.progressive.replica import drop_replica
 from recording_farm.farm.progressive.sent_parts import (
     Ahead,
+    export_key,
+    exports_ahead,
     forget_ahead,
     not_begun,
     read_ahead,
@@ -72,8 +74,9 @@ class Sender(threading.Thread):
     ) -> None:
         """Continue what an earlier process has sent of the body of this identity.
 
-        `is_mine` tells whether this node still has the recording: another one may send parts else. `reopened`
-        is the place with the newest credentials, if it can be opened.
+        A file that is made of the cut has its `export_key` as `target`. `is_mine` tells whether this node
+        still has the recording: another one may send parts else. `reopened` is the place with the newest
+        credentials, if it can be opened.
         """
         super().__init__(name=f"{target} of {outbox.directory.parent.name}", daemon=True)
         self.part_bytes = part_bytes
@@ -210,9 +213,11 @@ def drop_leftovers(
 
     A storage that fails keeps them until its lifecycle rule deletes them. The store has a sweep besides.
     """
-    for target in targets_ahead(outbox):
+    sent: list[tuple[str, str | None]] = [(target, None) for target in targets_ahead(outbox)]
+    for target, name in [*sent, *exports_ahead(outbox)]:
         try:
-            drop_ahead(outbox, target, place_of(recording, target, sealed.get(target), settings))
+            place = place_of(recording, target, sealed.get(target), settings, name=name)
+            drop_ahead(outbox, target if name is None else export_key(target, name), place)
         except (StorageError, SettingsError) as error:
             logger.warning("%s may keep parts of an upload: %s", target, error.message)
     try:

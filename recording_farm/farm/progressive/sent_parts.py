@@ -147,11 +147,29 @@ def forget_ahead(outbox: Outbox, target: str) -> None:
 
 
 def targets_ahead(outbox: Outbox) -> list[str]:
-    """The targets to which something was sent."""
+    """The targets to which something was sent of the file that the takes are cut into."""
+    return [key for key in _keys(outbox) if _OF not in key]
+
+
+def exports_ahead(outbox: Outbox) -> list[tuple[str, str]]:
+    """The targets to which something was sent of a file that is made of the cut, and its name."""
+    parts = [key.partition(_OF) for key in _keys(outbox)]
+    return [(target, name) for target, _, name in parts if name]
+
+
+def export_key(target: str, name: str) -> str:
+    """Stands for the target in receipts and locks of a file `name` that is made of the cut."""
+    return f"{target}{_OF}{name}"
+
+
+def _keys(outbox: Outbox) -> list[str]:
     return sorted(
         file.name.removeprefix(".").removesuffix(_SUFFIX) for file in outbox.directory.glob(f".*{_SUFFIX}")
     )
 
+
+_OF: Final = "~"
+"""Is in no name of a target."""
 
 _SUFFIX: Final = ".ahead"
 

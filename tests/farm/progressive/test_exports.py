@@ -217,6 +217,37 @@ def test_most_of_the_audio_should_be_made_before_the_end(running: Running) -> No
     assert exports[0].grown is not None
 
 
+GROWING = {
+    "MP3": MP3,
+    "AAC": of(Codec.H264, AudioExport(AudioCodec.AAC)),
+    "archive": {"timed_texts": True, "output_file_name": "film.tar"},
+}
+
+
+@pytest.mark.parametrize("running", GROWING.values(), ids=GROWING, indirect=True)
+def test_bytes_that_are_read_early_should_be_those_of_the_finished_body(running: Running) -> None:
+    early: list[bytes] = []
+
+    def has_grown() -> bool:
+        data = export.read_body(len(early[0]) if early else 0, 1_000)
+        early.extend([data] if data else [])
+        return len(early) > 1
+
+    with running.followed() as (export,):
+        assert export.read_body(0, 1) is None
+        running.write(0)
+        running.write(1, 0.8)
+        wait_until(has_grown)
+        assert export.read_body(0, 100_000_000) is None
+        running.write(1)
+        running.finish()
+        assert export.read_body(0, 1) is None
+    grown = export.grown
+    assert grown is not None
+    assert grown.identity == export.identity
+    assert grown.path.read_bytes()[-grown.body.size :].startswith(b"".join(early))
+
+
 @pytest.mark.parametrize("running", [MP3], ids=["MP3"], indirect=True)
 def test_another_process_should_begin_the_audio_again(running: Running, tmp_path: Path) -> None:
     with running.followed() as exports:
