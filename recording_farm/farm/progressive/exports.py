@@ -41,7 +41,7 @@ from recording_farm.farm.storage.backends.disk import read_at
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 0.2
 
 Growing = GrowingAudio | GrowingArchive
 
