@@ -9,6 +9,21 @@ from pathlib import Path
 
 FIDELITY_PAGE = Path(__file__).parent / "fidelity" / "page.html"
 
+NOISE = """<!doctype html><body style="margin:0"><canvas width="1280" height="720"></canvas><script>
+const canvas = document.querySelector("canvas").getContext("2d");
+const image = canvas.createImageData(320, 180);
+const pixels = new Uint32Array(image.data.buffer);
+function draw() {
+  for (let i = 0; i < pixels.length; i++) pixels[i] = Math.random() * 2 ** 32 | 0xff000000;
+  canvas.putImageData(image, 0, 0);
+  canvas.drawImage(canvas.canvas, 0, 0, 320, 180, 0, 0, 1280, 720);
+  requestAnimationFrame(draw);
+}
+draw();
+console.log("START_RECORDING");
+</script>"""
+"""A page of which nothing repeats: a few seconds of it fill a part of an upload."""
+
 
 class _QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002

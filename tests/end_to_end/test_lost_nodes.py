@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import av
 import httpx
@@ -28,6 +29,7 @@ from recording_farm.farm.nodes.registry import GONE_AFTER
 from recording_farm.farm.recording.records import Records
 from testkit.encoder.films import decoded_seconds
 from testkit.machine.load import patience
+from testkit.pages import NOISE, serve_pages
 from testkit.running_farm import (
     RECORDED,
     RunningFarm,
@@ -36,6 +38,7 @@ from testkit.running_farm import (
     takes_of,
     wait_until_healthy,
 )
+from testkit.storage.buckets import bucket_at
 from testkit.workers import encoders, running_worker
 
 pytestmark = pytest.mark.long
@@ -55,6 +58,7 @@ class Machines:
     farm: RunningFarm
     redis: EmbeddedRedis
     directory: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @contextmanager
     def node(self, name: str) -> Iterator[Worker]:
@@ -74,6 +78,7 @@ class Machines:
             "FARM_STORE_URL": f"file://{self.directory}/store",
             "FARM_SECRET_KEY": "a secret of sixteen",
             "FARM_ALLOW_PRIVATE_ADDRESSES": "all",
+            **self.settings,
         }
 
     def node_of(self, recording_id: str) -> str | None:
@@ -87,7 +92,7 @@ class Machines:
 
 
 @contextmanager
-def running_machines(directory: Path) -> Iterator[Machines]:
+def running_machines(directory: Path, settings: Mapping[str, str] | None = None) -> Iterator[Machines]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -103,7 +108,8 @@ def running_machines(directory: Path) -> Iterator[Machines]:
             "FARM_API_KEYS": "acme:key",
         }
         with (data_dir / "farm.log").open("ab") as log, client:
-            shared = Machines(RunningFarm(None, data_dir, client), server, directory).shared  # type: ignore[arg-type]
+            others = settings or {}
+            shared = Machines(RunningFarm(None, data_dir, client), server, directory, others).shared  # type: ignore[arg-type]
             api = subprocess.Popen(
                 [sys.executable, "-m", "recording_farm.farm.cli", "api"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment | shared,
@@ -111,7 +117,7 @@ def running_machines(directory: Path) -> Iterator[Machines]:
             try:
                 farm = RunningFarm(api, data_dir, client)
                 wait_until_healthy(farm)
-                yield Machines(farm, server, directory)
+                yield Machines(farm, server, directory, others)
             finally:
                 api.terminate()
                 api.wait(60)
@@ -209,41 +215,88 @@ def test_recording_of_a_node_that_is_gone_should_be_gone_on_with_by_another(
     print(f"next take after {gap:.1f} s; {length:.1f} s in the file, {seconds_of(aside):.1f} s aside")
 
 
+def left_in(store: Path) -> list[Path]:
+    """Files of a directory store besides its own at the top."""
+    return [path for path in store.glob("*/**/*") if path.is_file()]
+
+
 @pytest.mark.timeout(500)
 def test_recording_of_a_node_that_is_lost_with_its_disk_should_lose_seconds(
     pages: str, tmp_path: Path
 ) -> None:
     with running_machines(tmp_path) as machines:
-        farm = machines.farm
-        with machines.node("lost") as lost:
-            started = farm.start(url=f"{pages}/page.html", audio_config={"export_file": True})
-            farm.wait_for_take(started["id"], 1, 90)
-            with machines.node("stays"):
-                time.sleep(LONG)
-                began = takes_began(farm.wait_for(started["id"], "RECORDING"))[0].timestamp()
-                killed = time.time()
-                kill(lost)
-                shutil.rmtree(machines.directory / "lost")
-                recording = farm.wait_for_take(started["id"], 2, 120)
-                resumed = takes_began(recording)[1].timestamp()
-                time.sleep(RECORDED)
-                farm.order(started["id"], "stop")
-                recording = farm.wait_for(started["id"], "UPLOADED")
-                assert (recording["error"], machines.node_of(started["id"])) == (None, "stays")
-                (missing,) = [entry for entry in recording["timeline"] if entry["event"] == "missing"]
-                until = datetime.fromisoformat(missing["time"]).timestamp()
-                assert killed - until < 6 * patience()
-                assert missing["seconds"] == pytest.approx(resumed - until, abs=0.5)
-                film = farm.download(recording, tmp_path / "file.mp4")
-                length = decoded_seconds(film)
-                assert length == pytest.approx(
-                    until - began + recording["takes"][1]["duration_ns"] / 1e9, abs=0.2
-                )
-                assert [take["take"] for take in recording["takes"]] == [0, 1]
-                left = [path for path in (machines.directory / "store").glob("*/**/*") if path.is_file()]
-                assert {path.parent.name for path in left} == {started["id"]}
-                assert not [path for path in left if path.name.startswith(".")]
-        print(f"missing {missing['message']}; {length:.1f} s in the file")
+        recording, length = lose_a_node(machines, f"{pages}/page.html", tmp_path)
+        left = left_in(machines.directory / "store")
+        assert {path.parent.name for path in left} == {recording["id"]}
+        assert not [path for path in left if path.name.startswith(".")]
+    print(f"{length:.1f} s in the file")
+
+
+@pytest.mark.timeout(500)
+def test_parts_that_a_lost_node_sent_should_be_in_the_file(tmp_path: Path, s3_endpoint: str) -> None:
+    storage: dict[str, Any] = {
+        "type": "s3", "bucket": "films", "access_key": "key", "secret": "secret", "endpoint": s3_endpoint,
+    }  # fmt: skip
+    in_bucket = {
+        "FARM_STORE_URL": f"s3://store?endpoint={s3_endpoint}",
+        "FARM_STORE_ACCESS_KEY": "key",
+        "FARM_STORE_SECRET": "secret",
+    }
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "noise.html").write_text(NOISE)
+    with (
+        bucket_at(s3_endpoint, "store") as store,
+        bucket_at(s3_endpoint, "films") as films,
+        serve_pages(tmp_path / "pages") as pages,
+        running_machines(tmp_path, in_bucket) as machines,
+    ):
+        recording, length = lose_a_node(
+            machines,
+            f"{pages}/noise.html",
+            tmp_path,
+            video_config={"profile": "motion"},
+            storage_config=storage,
+        )
+        name = recording["output_file_name"]
+        kept = store.Object(f"{recording['id']}/{name}").get()["Body"].read()
+        assert films.Object(name).get()["Body"].read() == kept
+        assert len(kept) == recording["file_size"] > 30 << 20
+        assert list(store.multipart_uploads.all()) == list(films.multipart_uploads.all()) == []
+        keys = {each.key.partition("/")[0] for each in store.objects.all()}
+        assert keys <= {recording["id"], ".farm"}, keys
+    print(f"{length:.1f} s in the file of {len(kept) >> 20} MiB")
+
+
+def lose_a_node(
+    machines: Machines, page: str, directory: Path, **fields: Any
+) -> tuple[dict[str, Any], float]:
+    """Record a page on a node that is lost with its disk, and on another; the recording, and its length."""
+    farm = machines.farm
+    with machines.node("lost") as lost:
+        started = farm.start(url=page, audio_config={"export_file": True}, **fields)
+        farm.wait_for_take(started["id"], 1, 90)
+        with machines.node("stays"):
+            time.sleep(LONG)
+            began = takes_began(farm.wait_for(started["id"], "RECORDING"))[0].timestamp()
+            killed = time.time()
+            kill(lost)
+            shutil.rmtree(machines.directory / "lost")
+            recording = farm.wait_for_take(started["id"], 2, 120)
+            resumed = takes_began(recording)[1].timestamp()
+            time.sleep(RECORDED)
+            farm.order(started["id"], "stop")
+            recording = farm.wait_for(started["id"], "UPLOADED")
+            assert (recording["error"], machines.node_of(started["id"])) == (None, "stays")
+            (missing,) = [entry for entry in recording["timeline"] if entry["event"] == "missing"]
+            until = datetime.fromisoformat(missing["time"]).timestamp()
+            assert killed - until < 6 * patience()
+            assert missing["seconds"] == pytest.approx(resumed - until, abs=0.5)
+            length = decoded_seconds(farm.download(recording, directory / "file.mp4"))
+            later = recording["takes"][1]["duration_ns"] / 1e9
+            assert length == pytest.approx(until - began + later, abs=0.2)
+            assert [take["take"] for take in recording["takes"]] == [0, 1]
+            print(f"{killed - until:.1f} s before the loss; {missing['message']}")
+            return recording, length
 
 
 @pytest.mark.timeout(500)

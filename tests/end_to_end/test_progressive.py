@@ -8,27 +8,12 @@ import pytest
 
 from testkit.encoder.films import decoded_seconds
 from testkit.machine.processes import wait_until_none
-from testkit.pages import serve_pages
+from testkit.pages import NOISE, serve_pages
 from testkit.running_farm import RunningFarm, running_farm
 from testkit.storage.buckets import bucket_at
 from testkit.waiting import wait_until
 
 pytestmark = pytest.mark.long
-
-# Nothing in it repeats, so that a few seconds fill parts.
-NOISE = """<!doctype html><body style="margin:0"><canvas width="1280" height="720"></canvas><script>
-const canvas = document.querySelector("canvas").getContext("2d");
-const image = canvas.createImageData(320, 180);
-const pixels = new Uint32Array(image.data.buffer);
-function draw() {
-  for (let i = 0; i < pixels.length; i++) pixels[i] = Math.random() * 2 ** 32 | 0xff000000;
-  canvas.putImageData(image, 0, 0);
-  canvas.drawImage(canvas.canvas, 0, 0, 320, 180, 0, 0, 1280, 720);
-  requestAnimationFrame(draw);
-}
-draw();
-console.log("START_RECORDING");
-</script>"""
 
 
 def wait_for_upload(farm: RunningFarm, target: str, parts: int) -> None:

@@ -125,7 +125,7 @@ class TimelineObject(BaseModel):
         default=None, description="the duration of a finding or take that has ended"
     )
     message: str | None = Field(
-        default=None, description="the details of `page_changed`, `rejoined` and `warning`"
+        default=None, description="the details of `page_changed`, `rejoined`, `warning` and `missing`"
     )
 
 

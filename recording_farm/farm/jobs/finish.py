@@ -42,7 +42,7 @@ from recording_farm.farm.recording.model import (
     TimelineEntry,
 )
 from recording_farm.farm.recording.records import Records
-from recording_farm.farm.recording.timeline import NOTHING, recorded_elsewhere
+from recording_farm.farm.recording.timeline import NOTHING, missing_since_loss_of, recorded_elsewhere
 from recording_farm.farm.recording.transfers import OVER, STORE
 from recording_farm.farm.spool.finished_file import DescribedFile, describe_grown
 from recording_farm.farm.spool.interactive_archive import make_archive
@@ -122,12 +122,26 @@ def _set_aside(recording: Recording, spool: Spool, settings: Settings, records: 
         if mine:
             sealed = records.sealed_targets(recording.id)
             drop_leftovers(recording, sealed, Outbox.of(spool), settings)
+        missed = seconds_missed(spool, recording, settings.node)
         directory = set_aside(recording, spool, settings) if mine else None
     if directory is not None:
         logger.warning("recording %s: this node's takes were set aside", recording.id)
         logger.warning("they are in %s", directory, extra=NOT_FOR_CLIENTS)
         fault = f"the node {settings.node} is back; its part of the recording was set aside there"
+        if missed:
+            fault += f" and has {missed:.1f} s that the file misses"
         records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
+
+
+def seconds_missed(spool: Spool, recording: Recording, node: str) -> float:
+    """How much this node has of what is missing in the file since it was lost."""
+    missing = missing_since_loss_of(recording.timeline, node)
+    if missing is None:
+        return 0.0
+    begin_us, end_us = (round(moment.timestamp() * 1_000_000) for moment in missing)
+    takes = [(journal.wall_us, journal.wall_us + spool.recorded_us(journal)) for journal in spool.journals()]
+    overlaps = (min(end, end_us) - max(begin, begin_us) for begin, end in takes)
+    return sum(max(0, overlap) for overlap in overlaps) / 1_000_000
 
 
 def _keep_broken(recording: Recording, spool: Spool, settings: Settings, records: Records) -> None:

@@ -58,6 +58,17 @@ def last_take_over(timeline: Sequence[TimelineEntry]) -> datetime | None:
     return next((entry.time for entry in reversed(timeline) if entry.node is not None), None)
 
 
+def missing_since_loss_of(timeline: Sequence[TimelineEntry], node: str) -> tuple[datetime, datetime] | None:
+    """From when to when nothing is in the file since a node was lost; None if nothing is missing."""
+    lost = max((place for place, entry in enumerate(timeline) if entry.node == node), default=None)
+    if lost is None:
+        return None
+    entry = next((entry for entry in timeline[lost:] if entry.event == "missing"), None)
+    if entry is None or entry.seconds is None:
+        return None
+    return entry.time, entry.time + timedelta(seconds=entry.seconds)
+
+
 def last_loss(timeline: Sequence[TimelineEntry]) -> TimelineEntry | None:
     """The last fault that ended a take: the loss of a node, or the death of its recorder."""
     return next((entry for entry in reversed(timeline) if entry.event == "fault"), None)

@@ -81,9 +81,17 @@ def _look_after(recording: Recording, gone: Gone, settings: Settings, client: re
         for transfer in recording.transfers:
             if is_overdue(transfer, now()):
                 enqueue_transfer_from_store(client, recording, transfer.target)
-    elif now() - gone.since >= min(_PATIENCE, timedelta(seconds=settings.node_patience)):
+    elif now() - gone.since >= _patience(recording, settings):
         # This process must not wait for the store.
         enqueue_finish_lost(client, recording)
+
+
+def _patience(recording: Recording, settings: Settings) -> timedelta:
+    """How long the farm waits for the node of an ended recording before another one may finish it."""
+    if any(entry.node == recording.node for entry in recording.timeline):
+        # Another node has taken the recording over already, and could not resume it.
+        return timedelta()
+    return min(_PATIENCE, timedelta(seconds=settings.node_patience))
 
 
 def finish_lost(recording_id: str) -> None:

@@ -277,11 +277,8 @@ def test_ended_recording_of_a_gone_node_should_be_finished_from_its_replica_afte
     after = farm.records.get(None, recording.id)
     assert after.status is Status.UPLOADED
     assert after.quality is not None
-    assert (after.node, after.quality["frames_captured"], [take.take for take in after.takes]) == (
-        HERE,
-        45,
-        [0],
-    )
+    assert (after.node, after.quality["frames_captured"]) == (HERE, 46)
+    assert [take.take for take in after.takes] == [0]
     assert list(open_store(farm.settings).list_names(recording.id)) == []
 
 
