@@ -267,6 +267,20 @@ def test_parts_that_a_lost_node_sent_should_be_in_the_file(tmp_path: Path, s3_en
     print(f"{length:.1f} s in the file of {len(kept) >> 20} MiB")
 
 
+def wait_until_resumed(farm: RunningFarm, recording_id: str) -> float:
+    """Wait until another node has begun a take; the time at which it did."""
+    deadline = time.monotonic() + 120
+    while True:
+        timeline = farm.answer(farm.client.get(f"/v2/recordings/{recording_id}"))["timeline"]
+        events = [entry["event"] for entry in timeline]
+        gone = [place for place, entry in enumerate(timeline) if "is gone" in (entry.get("fault") or "")]
+        if gone and "take_began" in events[gone[-1] :]:
+            entry = timeline[events.index("take_began", gone[-1])]
+            return datetime.fromisoformat(entry["time"]).timestamp()
+        assert time.monotonic() < deadline, timeline
+        time.sleep(0.2)
+
+
 def lose_a_node(
     machines: Machines, page: str, directory: Path, **fields: Any
 ) -> tuple[dict[str, Any], float]:
@@ -277,27 +291,28 @@ def lose_a_node(
         farm.wait_for_take(started["id"], 1, 90)
         with machines.node("stays"):
             time.sleep(LONG)
-            before = takes_began(farm.wait_for(started["id"], "RECORDING"))
             killed = time.time()
             kill(lost)
             if "storage_config" in fields:
                 assert list(machines.directory.glob("lost/spool/*/out/.store.ahead"))
             shutil.rmtree(machines.directory / "lost")
-            recording = farm.wait_for_take(started["id"], len(before) + 1, 120)
-            resumed = takes_began(recording)[len(before)].timestamp()
+            resumed = wait_until_resumed(farm, started["id"])
             time.sleep(RECORDED)
             farm.order(started["id"], "stop")
             recording = farm.wait_for(started["id"], "UPLOADED")
             assert (recording["error"], machines.node_of(started["id"])) == (None, "stays")
             (missing,) = [entry for entry in recording["timeline"] if entry["event"] == "missing"]
             until = datetime.fromisoformat(missing["time"]).timestamp()
-            assert killed - until < 6 * patience()
-            assert missing["seconds"] == pytest.approx(resumed - until, abs=0.5)
+            assert killed - until < 6 * patience(), recording["timeline"]
+            assert missing["seconds"] == pytest.approx(resumed - until, abs=0.5), recording["timeline"]
             length = decoded_seconds(farm.download(recording, directory / "file.mp4"))
-            seconds = [take["duration_ns"] / 1e9 for take in recording["takes"]]
-            assert length == pytest.approx(sum(seconds), abs=0.2)
+            assert length == pytest.approx(
+                sum(take["duration_ns"] for take in recording["takes"]) / 1e9, abs=0.2
+            )
             # The last take of the lost node is there up to where nothing is any more.
-            restored = before[-1].timestamp() + seconds[len(before) - 1]
+            last = [take for take in takes_began(recording) if take.timestamp() < killed][-1]
+            number = sum(take.timestamp() < killed for take in takes_began(recording)) - 1
+            restored = last.timestamp() + recording["takes"][number]["duration_ns"] / 1e9
             assert restored == pytest.approx(until, abs=0.3)
             print(f"{killed - until:.1f} s before the loss; {missing['message']}")
             return recording, length

@@ -139,7 +139,7 @@ class _Follower:
                 self._follow()
             except (StoppedError, NothingRecordedError) as error:
                 logger.debug("%s", error)
-            except (MediaError, OSError) as error:
+            except (MediaError, FarmError, OSError) as error:
                 logger.warning("recording %s is not cut while it runs: %s", self._directory.name, error)
 
     def _follow(self) -> None:
