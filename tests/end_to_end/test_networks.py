@@ -1,6 +1,7 @@
 """Two nodes on machines of their own, in network namespaces, that share a Redis."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from recording_farm.farm.db.clients import connect
 from recording_farm.farm.nodes.registry import Nodes
 from recording_farm.farm.queues.recordings import node_recordings_queue
 from recording_farm.farm.recording.records import Records
+from testkit.encoder.films import decoded_seconds
 from testkit.network.networks import HUB, Host, cannot_make_networks, network
 from testkit.network.ports import free_port
 from testkit.pages import FIDELITY_PAGE, serve_pages
@@ -110,6 +112,7 @@ def test_work_should_be_spread_and_go_on_when_a_machine_is_cut_off(tmp_path: Pat
         # The node that stays has a slot again, and then the other one is cut off.
         farm.order(by_node["two"], "stop")
         farm.wait_for(by_node["two"], "UPLOADED", timeout=90)
+        time.sleep(RECORDED)
         cut: Host = hosts[0]
         cut.cut_off()
         machines.callback(cut.join)
@@ -122,10 +125,25 @@ def test_work_should_be_spread_and_go_on_when_a_machine_is_cut_off(tmp_path: Pat
         time.sleep(RECORDED)
         farm.order(by_node["one"], "stop")
         recording = farm.wait_for(by_node["one"], "UPLOADED", timeout=90)
-        assert (recording["error"], takes_of(recording)) == (None, 1)
-        # Back again, it gives way and is a node like before.
+        # The file has what the first node recorded before it was cut off, and nothing that it wrote since,
+        # although it could reach the store all the time.
+        assert (recording["error"], takes_of(recording)) == (None, 2)
+        (missing,) = [entry for entry in recording["timeline"] if entry["event"] == "missing"]
+        film = farm.download(recording, tmp_path / "film.mp4")
+        seconds = sum(take["duration_ns"] for take in recording["takes"]) / 1e9
+        assert decoded_seconds(film) == pytest.approx(seconds, abs=0.2)
+        assert seconds > 2 * RECORDED
+        # Back again, it gives way, tells what else it has, and is a node like before.
         cut.join()
         wait_until(lambda: not encoders(workers["one"]), 90)
+        wait_until(lambda: "is back" in faults_of(farm.wait_for(by_node["one"], "UPLOADED"))[-1], 90)
+        held = re.search(
+            r"has ([0-9.]+) s that the file misses", faults_of(farm.wait_for(by_node["one"], "UPLOADED"))[-1]
+        )
+        assert held is not None
+        assert 10 < float(held[1]) <= missing["seconds"] + 0.1
+        left = [path.name for path in (tmp_path / "store").glob("*/**/*") if path.name.startswith(".")]
+        assert left == []
         wait_until(lambda: Nodes(client).gone("one") is None, 60)
         late = [start_small(farm, f"{pages}/page.html", meeting_id) for meeting_id in ("c", "d")]
         for started in late:

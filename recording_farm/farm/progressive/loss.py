@@ -9,7 +9,7 @@ from recording_farm.encoder.journal import read_journal
 from recording_farm.farm.progressive.restored import Restored, read_restored, save_restored
 from recording_farm.farm.recording.model import Recording, TimelineEntry
 from recording_farm.farm.recording.records import Records
-from recording_farm.farm.recording.timeline import last_loss
+from recording_farm.farm.recording.timeline import last_loss, recorded_elsewhere
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool
 
@@ -41,10 +41,15 @@ def missing_entry(
     spool: Spool, restored: Restored, recording: Recording, resumed_us: int | None
 ) -> TimelineEntry | None:
     """The entry; None if nothing is missing. `resumed_us` is when this node's first take began (unix, µs)."""
-    if restored.last_take is None or restored.until_us is None:
+    if restored.last_take is None:
+        return _all_missing(spool, recording, resumed_us)
+    journal = read_journal(spool.media(restored.last_take).with_suffix(".json"))
+    if restored.until_us is None and journal is not None:
+        # Nothing of its first take was replicated but its journal.
+        restored = replace(restored, until_us=journal.wall_us)
+    if restored.until_us is None:
         return None
     until = _time(restored.until_us)
-    journal = read_journal(spool.media(restored.last_take).with_suffix(".json"))
     loss = last_loss(recording.timeline)
     if journal is not None and journal.length_us is not None:
         # It was paused, or the take ended otherwise, before the node was lost.
@@ -69,6 +74,17 @@ def missing_entry(
         seconds=round((before_us + gap_us) / 1e6, 1),
         message=f"{what} are not in the file",
     )
+
+
+def _all_missing(spool: Spool, recording: Recording, resumed_us: int | None) -> TimelineEntry | None:
+    """The entry when nothing was restored; None if nothing had been recorded elsewhere."""
+    elsewhere = recorded_elsewhere(recording.timeline, spool.numbers())
+    if elsewhere.began is None:
+        return None
+    end = recording.stopped_time if resumed_us is None else _time(resumed_us)
+    seconds = elsewhere.recorded_us / 1e6 if end is None else (end - elsewhere.began).total_seconds()
+    message = "what a lost node recorded is not in the file: the store has no replica of it"
+    return TimelineEntry(event="missing", time=elsewhere.began, seconds=round(seconds, 1), message=message)
 
 
 def _resumed(spool: Spool, restored: Restored) -> int | None:

@@ -28,7 +28,7 @@ from recording_farm.farm.progressive.places import Place, place_of
 from recording_farm.farm.progressive.replica import NO_REPLICA, ReplicaThread, replica_store
 from recording_farm.farm.progressive.reporting import Reporter
 from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
-from recording_farm.farm.progressive.restored import read_restored
+from recording_farm.farm.progressive.restored import NOTHING_RESTORED, read_restored, save_restored
 from recording_farm.farm.progressive.sending import Read, Sender
 from recording_farm.farm.progressive.sent_parts import export_key, part_bytes_of
 from recording_farm.farm.recording.formats import format_of
@@ -166,6 +166,9 @@ class _Follower:
         store = replica_store(recording, self._settings)
         if store is not None and not self._is_restored(spool, store, recording):
             return
+        if last_take_over(recording.timeline) is not None and read_restored(Outbox.of(spool)) is None:
+            # So the timeline tells that what was before is missing.
+            save_restored(Outbox.of(spool), NOTHING_RESTORED)
         following = Following(
             spool,
             cut_name(recording),
@@ -173,10 +176,9 @@ class _Follower:
             lambda: self._node.stopping.is_set() or ownership.is_lost(recording.id),
         )
         sources = [_Source(None, following.identity, following.read_body)] if is_main_file(recording) else []
-        exports = []
-        if read_restored(Outbox.of(spool)) is None:
-            # Else not all of the body is here.
-            exports = exports_of(recording, spool, following)
+        restored = read_restored(Outbox.of(spool)) or NOTHING_RESTORED
+        # Not without the beginning of the body.
+        exports = [] if restored.hole_end else exports_of(recording, spool, following)
         sources += [_Source(each.name, each.identity, each.read_body) for each in exports]
         senders = self._senders(recording, sealed, Outbox.of(spool), sources)
         # Not those of exports, whose targets have other names.

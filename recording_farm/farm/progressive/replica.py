@@ -42,7 +42,7 @@ six seconds."""
 CLAIM: Final = "replica"
 """The lock of an outbox that is held while its spool is replicated, or its replica is deleted."""
 
-_MOST_WAIT: Final = 60.0
+_MOST_WAIT: Final = 10.0
 """Seconds after a failure; each one doubles them."""
 
 _MOST_AT_ONCE: Final = 4
@@ -200,7 +200,9 @@ class ReplicaThread(threading.Thread):
     def _write_all(self) -> None:
         writer: ReplicaWriter | None = None
         failures = 0
-        while not self._stopping.wait(min(INTERVAL_SECONDS * 2**failures, _MOST_WAIT)):
+        wait = 0.0
+        while not self._stopping.wait(wait):
+            wait = INTERVAL_SECONDS
             if not self._is_mine():
                 continue
             try:
@@ -212,6 +214,7 @@ class ReplicaThread(threading.Thread):
                 level = logging.DEBUG if failures else logging.WARNING
                 logger.log(level, "the store takes no replica of the spool now: %s", error.message)
                 failures = min(failures + 1, 10)
+                wait = min(INTERVAL_SECONDS * 2**failures, _MOST_WAIT)
                 if error.reason in NO_REPLICA and writer is None:
                     return
             except OSError as error:

@@ -9,7 +9,12 @@ from recording_farm.encoder.formats import Codec, Format
 from recording_farm.encoder.journal import Journal, write_journal
 from recording_farm.farm.jobs.finish import seconds_missed
 from recording_farm.farm.progressive.loss import missing_entry, note_missing
-from recording_farm.farm.progressive.restored import Restored, read_restored, save_restored
+from recording_farm.farm.progressive.restored import (
+    NOTHING_RESTORED,
+    Restored,
+    read_restored,
+    save_restored,
+)
 from recording_farm.farm.recording.model import Recording, Status, TimelineEntry
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool
@@ -101,3 +106,14 @@ def test_node_that_is_back_should_tell_how_much_of_the_missing_it_has(
     assert seconds_missed(spool, lost(59, entry), "a") == missed
     assert seconds_missed(spool, lost(59, entry), "b") == 0.0
     assert seconds_missed(spool, lost(59), "a") == 0.0
+
+
+def test_recording_without_a_replica_should_tell_that_all_before_is_missing(spool: Spool) -> None:
+    note(spool, 1, 80)
+    began = TimelineEntry(time=at(2), event="take_began", take=0)
+    recording = lost(59)
+    recording = recording.model_copy(update={"timeline": (began, *recording.timeline)})
+    entry = missing_entry(spool, NOTHING_RESTORED, recording, us(80))
+    assert entry is not None
+    assert (entry.time, entry.seconds) == (at(2), 78.0)
+    assert missing_entry(spool, NOTHING_RESTORED, lost(59), us(80)) is None
