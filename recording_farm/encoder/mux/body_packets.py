@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
 
 import av
+import numpy as np
 from av.packet import Packet as AvPacket
 from av.stream import Stream
 
@@ -24,8 +25,11 @@ Packet: TypeAlias = "AvPacket[Any]"
 Read = Callable[[int, int], bytes]
 """So many bytes of the body from an offset; they are there. Raises OSError."""
 
-_READ_BYTES: Final = 4 << 20
-"""Samples that lie together are read at once, up to so much."""
+_ENTRIES_AT_ONCE: Final = 512
+"""Of the log: less than ten seconds."""
+
+_GAP_BYTES: Final = 4096
+"""Bytes of other tracks that are read along: less than a read of its own costs."""
 
 _BEGINNING: Final = 50
 """A demuxer is asked how a file begins that has so many samples behind the first of each track."""
@@ -100,15 +104,15 @@ class BodyPackets:
         """Those that lie between what was read before and the first `entries` of the log. Raises OSError."""
         while self._next < entries:
             self._log.seek(self._next * ENTRY.itemsize)
-            rows = parse_entries(self._log.read((entries - self._next) * ENTRY.itemsize))
-            rows = rows[: _together(rows)]
+            count = min(entries - self._next, _ENTRIES_AT_ONCE)
+            rows = parse_entries(self._log.read(count * ENTRY.itemsize))
             self._next += len(rows)
-            begin = int(rows["offset"].min())
-            data = self.read(begin, int((rows["offset"] + rows["size"]).max()) - begin)
-            for row in rows:
-                kind = Kind(int(row["kind"]))
-                if kind in self._tracks:
+            for together in _neighbors(rows[np.isin(rows["kind"], list(self._tracks))]):
+                begin = int(together["offset"].min())
+                data = self.read(begin, int((together["offset"] + together["size"]).max()) - begin)
+                for row in together:
                     at = int(row["offset"]) - begin
+                    kind = Kind(int(row["kind"]))
                     yield kind, self._packet(kind, row, data[at : at + int(row["size"])])
 
     def _packet(self, kind: Kind, row: Any, sample: bytes) -> Packet:
@@ -124,7 +128,10 @@ class BodyPackets:
         return packet
 
 
-def _together(rows: Entries) -> int:
-    """How many of the first entries are read at once; at least one."""
-    reach = rows["offset"] + rows["size"] - rows["offset"][0]
-    return max(1, int((reach <= _READ_BYTES).argmin() if (reach > _READ_BYTES).any() else len(rows)))
+def _neighbors(rows: Entries) -> list[Entries]:
+    """The entries in groups that lie close together, and are read at once."""
+    if not len(rows):
+        return []
+    ends = rows["offset"] + rows["size"]
+    begins = np.flatnonzero(rows["offset"][1:] > ends[:-1] + np.uint64(_GAP_BYTES)) + 1
+    return np.split(rows, begins)
