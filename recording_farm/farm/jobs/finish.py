@@ -4,7 +4,9 @@ Safe to run again after a crash, and by two workers at once.
 """
 
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import redis
@@ -103,16 +105,27 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
                 failure = Failure(code="nothing_recorded", message=str(error))
                 records.change_state(recording.id, Status.ERRORED, by=recording.node, error=failure)
                 return
-        if not has_running_outputs(records.get(None, recording.id), spool):
-            # Otherwise this job is enqueued again when the outputs have ended.
-            remove_takes(spool)
+        # While outputs run the takes stay; this job is enqueued again when the outputs have ended.
+        has_outputs = has_running_outputs(records.get(None, recording.id), spool)
     waiting = [transfer.target for transfer in recording.transfers if transfer.state not in OVER]
     for target in waiting:
         if target != STORE:
             enqueue_transfer(client, recording, target, settings.node)
-    if STORE in waiting:
-        run_transfer(recording.id, STORE, settings, client)
-    settle(recording.id, settings, client)
+    with nullcontext() if has_outputs else _removing_takes(spool):
+        if STORE in waiting:
+            run_transfer(recording.id, STORE, settings, client)
+        settle(recording.id, settings, client)
+
+
+@contextmanager
+def _removing_takes(spool: Spool) -> Iterator[None]:
+    """Delete the takes beside what the block does: deleting hours takes a second of the disk."""
+    removing = threading.Thread(target=remove_takes, args=(spool,), name="remove takes")
+    removing.start()
+    try:
+        yield
+    finally:
+        removing.join()
 
 
 def _set_aside(recording: Recording, spool: Spool, settings: Settings, records: Records) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.jobs import finish as finish_module
 from recording_farm.farm.jobs.finish import finish
 from recording_farm.farm.recording.model import FileKind, Recording, Status
 from recording_farm.farm.recording.outputs import Output, OutputKind, OutputState
@@ -18,6 +19,7 @@ from recording_farm.farm.spool.spool import spool_of
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 from testkit.settings import set_environment
+from testkit.waiting import wait_until
 
 
 @pytest.fixture
@@ -88,6 +90,22 @@ def test_takes_should_stay_until_live_outputs_have_read_them(farm: Farm, recordi
         finish(str(recording.id))
     assert not take.exists()
     assert farm.records.get(None, recording.id).status is Status.UPLOADED
+
+
+@pytest.mark.usefixtures("_here")
+def test_upload_should_not_wait_until_the_takes_are_deleted(
+    farm: Farm, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Status] = []
+
+    def delete_slowly(_: object) -> None:
+        wait_until(lambda: farm.records.get(None, recording.id).status is Status.UPLOADED)
+        seen.append(farm.records.get(None, recording.id).status)
+
+    monkeypatch.setattr(finish_module, "remove_takes", delete_slowly)
+    finish(str(recording.id))
+    # The job ends with the deletion, not before.
+    assert seen == [Status.UPLOADED]
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 100 + b"no player would open it"], ids=["empty", "broken"])
