@@ -10,7 +10,7 @@ from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import TEXTS, spools
 
 _COPIES_OF_INTERACTIVE: Final = 3
-"""The cut of an interactive recording writes the video, its segments, and their archive."""
+"""The cut of an interactive recording writes the video and the archive; MPEG-TS is larger than MP4."""
 
 
 def space_for_cuts(spool_dir: Path) -> int:

@@ -37,12 +37,12 @@ def test_room_should_be_kept_for_every_cut_until_it_is_written(tmp_path: Path) -
     assert space_for_cuts(spool_dir) == 1000
 
 
-def test_interactive_recording_should_have_room_for_film_segments_and_archive(tmp_path: Path) -> None:
+def test_interactive_recording_should_have_room_for_film_and_archive(tmp_path: Path) -> None:
     spool = spool_with(tmp_path / "a-b-c-d-1", 100)
     spool.begin_texts()
     assert space_for_cuts(tmp_path) == 300
     outbox = Outbox.of(spool)
-    segments = outbox.directory / ".hls-x"
-    segments.mkdir(parents=True)
-    (segments / "index0.ts").write_bytes(bytes(90))
+    growing = outbox.directory / ".film.tar.growing"
+    growing.mkdir(parents=True)
+    (growing / "body").write_bytes(bytes(90))
     assert space_for_cuts(tmp_path) == 210
