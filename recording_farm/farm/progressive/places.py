@@ -54,7 +54,7 @@ def place_of(
     # A request that gets no answer holds up the transfer at the end; whoever sends parts tries again.
     storage = open_backend(customers, settings.address_rule, tries=1)
     place = place_at_customer(storage, customers, recording, name)
-    if place is not None and isinstance(customers, SftpTarget) and host_keys is not None:
+    if isinstance(customers, SftpTarget) and host_keys is not None:
         begin = partial(_begin_at_known, recording, customers, settings, host_keys, name)
         return replace(place, begin=begin)
     return place
@@ -106,15 +106,12 @@ def place_in_store(
 
 def place_at_customer(
     storage: CustomerStorage, target: Target, recording: Recording, name: str | None = None
-) -> Place | None:
+) -> Place:
     """The place of a recording's file in a customer's storage; see `place_of`."""
-    rules = storage.part_rules
-    if rules is None:
-        return None
     name = name or recording.output_file_name
     key = key_at(target, recording, name)
     return Place(
-        rules,
+        storage.part_rules,
         partial(storage.begin_parts, key, content_type(name)),
         partial(storage.send_part, key),
         partial(storage.finish_parts, key),

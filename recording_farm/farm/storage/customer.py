@@ -6,7 +6,7 @@ Each backend's library is imported on first use: the imports are slow, and each 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
 from recording_farm.browser_bot.network.addresses import (
@@ -19,7 +19,7 @@ from recording_farm.browser_bot.network.host_names import in_url
 from recording_farm.farm.errors import AddressRefusedError, NameNotResolvedError
 from recording_farm.farm.storage.backend import Checkpoint, CustomerBackend, Part, StorageError, StoredObject
 from recording_farm.farm.storage.backends.allowed_addresses import only_allowed_addresses
-from recording_farm.farm.storage.parts import Data, PartRules, PartsBackend, SentPart, no_parts
+from recording_farm.farm.storage.parts import Data, PartRules, PartsBackend, SentPart
 from recording_farm.farm.storage.targets import (
     AwsTarget,
     AzureTarget,
@@ -38,10 +38,14 @@ _ENCRYPTIONS: Final = {"SSE-S3": "AES256", "SSE-KMS": "aws:kms"}
 """S3's names of the kinds of encryption at rest (header x-amz-server-side-encryption)."""
 
 
+class _Backend(CustomerBackend, PartsBackend, Protocol):
+    """A backend of any customer's storage."""
+
+
 class CustomerStorage:
     """A customer's storage: a `StorageBackend` whose errors are safe to show to the customer."""
 
-    def __init__(self, backend: CustomerBackend, rule: AddressRule | None) -> None:
+    def __init__(self, backend: _Backend, rule: AddressRule | None) -> None:
         """Connect only where `rule` allows it; None allows everything."""
         self._backend = backend
         self._rule = rule
@@ -68,35 +72,29 @@ class CustomerStorage:
             self._backend.delete(key)
 
     @property
-    def part_rules(self) -> PartRules | None:
-        """See `PartsBackend`; None for a storage without uploads in parts."""
-        return self._backend.part_rules if isinstance(self._backend, PartsBackend) else None
+    def part_rules(self) -> PartRules:
+        """See `PartsBackend`. Whether the server takes parts is known when an upload begins."""
+        return self._backend.part_rules
 
     def begin_parts(self, key: str, content_type: str) -> dict[str, Any]:
         """See `PartsBackend`."""
         with _safe_errors(), only_allowed_addresses(self._rule):
-            return self._in_parts.begin_parts(key, content_type)
+            return self._backend.begin_parts(key, content_type)
 
     def send_part(self, key: str, begun: dict[str, Any], part: Part, data: Data) -> dict[str, Any]:
         """See `PartsBackend`."""
         with _safe_errors(), only_allowed_addresses(self._rule):
-            return self._in_parts.send_part(key, begun, part, data)
+            return self._backend.send_part(key, begun, part, data)
 
     def finish_parts(self, key: str, begun: dict[str, Any], sent: Sequence[SentPart]) -> StoredObject:
         """See `PartsBackend`."""
         with _safe_errors(), only_allowed_addresses(self._rule):
-            return self._in_parts.finish_parts(key, begun, sent)
+            return self._backend.finish_parts(key, begun, sent)
 
     def abort_parts(self, key: str, begun: dict[str, Any]) -> None:
         """See `PartsBackend`."""
         with _safe_errors(), only_allowed_addresses(self._rule):
-            self._in_parts.abort_parts(key, begun)
-
-    @property
-    def _in_parts(self) -> PartsBackend:
-        if not isinstance(self._backend, PartsBackend):
-            raise no_parts("it is of a kind that has none")
-        return self._backend
+            self._backend.abort_parts(key, begun)
 
     def check_writing(self, directory: str = "") -> list[str]:
         """See `CustomerBackend`. `directory` has no slash at either end."""
@@ -163,7 +161,7 @@ def _sftp_url(target: SftpTarget) -> str:
 
 def _backend(
     target: Target, host_key: str | None, connect_timeout: float, read_timeout: float, tries: int
-) -> CustomerBackend:
+) -> _Backend:
     match target:
         case AwsTarget() | CloudflareTarget() | DigitalOceanTarget() | S3Target():
             from recording_farm.farm.storage.backends.s3 import S3Backend

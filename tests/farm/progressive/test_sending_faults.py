@@ -72,7 +72,6 @@ def place_at(port: int, read_timeout: float = 60) -> Place:
     target = TARGET.validate_python(s3_target(port))
     storage = open_backend(target, None, read_timeout=read_timeout, tries=1)
     place = place_at_customer(storage, target, new_recording(output_file_name="out.mp4"))
-    assert place is not None
     return place
 
 

@@ -278,7 +278,6 @@ def test_file_should_be_uploaded_in_parts_with_all_that_the_target_asks_for(
 ) -> None:
     target = s3_target(s3_endpoint, metadata={"Team": "a b"}, tags={"a": "b"})
     place = open_backend(target, parse_address_rule("127.0.0.0/8"))
-    assert place.part_rules is not None
     assert place.part_rules.smallest == 5 << 20
     placed = put_in_parts(place, "m/film.mp4", b"head and body", ())
     assert (placed.location, placed.size) == ("s3://customer-films/m/film.mp4", 13)
@@ -302,11 +301,3 @@ def test_parts_should_go_to_allowed_addresses_only(s3_endpoint: str) -> None:
             act()
         assert raised.value.reason == "address_refused"
         assert raised.value.__cause__ is None
-
-
-def test_sftp_should_have_no_parts(ssh_server: SshServer) -> None:
-    place = open_backend(sftp_target(ssh_server), None)
-    assert place.part_rules is None
-    with pytest.raises(StorageError) as raised:
-        place.begin_parts("film.mp4", "video/mp4")
-    assert raised.value.reason == "no_parts"
