@@ -133,8 +133,9 @@ def _upload(
         if isinstance(customers, SftpTarget):
             host_key = host_keys.known(recording.organization_id, customers)
         backend = open_backend(customers, settings.address_rule, host_key=host_key)
-        place = partial(place_at_customer, backend, customers, recording)
-        way = _Way(_into(backend, customers, recording), place)
+        way = _Way(
+            _into(backend, customers, recording), partial(place_at_customer, backend, customers, recording)
+        )
         placed = _put_all(recording, target, outbox, store, way)
         if isinstance(customers, SftpTarget) and backend.host_key is not None:
             host_keys.keep(recording.organization_id, customers, backend.host_key)
