@@ -71,8 +71,7 @@ def s3_target(port: int) -> dict[str, Any]:
 def place_at(port: int, read_timeout: float = 60) -> Place:
     target = TARGET.validate_python(s3_target(port))
     storage = open_backend(target, None, read_timeout=read_timeout, tries=1)
-    place = place_at_customer(storage, target, new_recording(output_file_name="out.mp4"))
-    return place
+    return place_at_customer(storage, target, new_recording(output_file_name="out.mp4"))
 
 
 def sender_to(
