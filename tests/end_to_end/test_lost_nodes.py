@@ -233,6 +233,58 @@ def test_recording_of_a_node_that_is_lost_with_its_disk_should_lose_seconds(
 
 
 @pytest.mark.timeout(500)
+def test_node_that_starts_with_an_empty_disk_should_restore_its_recordings(
+    pages: str, tmp_path: Path
+) -> None:
+    with running_machines(tmp_path) as machines:
+        farm = machines.farm
+        with machines.node("pod") as pod:
+            started = farm.start(url=f"{pages}/page.html")
+            farm.wait_for_take(started["id"], 1, 90)
+            time.sleep(LONG / 2)
+            kill(pod)
+            shutil.rmtree(machines.directory / "pod")
+            # The API and Redis are started again meanwhile.
+            machines.redis.process.send_signal(signal.SIGKILL)
+            machines.redis.process.wait(10)
+            machines.redis.start_again()
+            wait_until_healthy(farm)
+        with machines.node("pod"):
+            farm.wait_for_take(started["id"], 2, 120)
+            time.sleep(RECORDED)
+            farm.order(started["id"], "stop")
+            recording = farm.wait_for(started["id"], "UPLOADED")
+            assert recording["error"] is None
+            assert len([entry for entry in recording["timeline"] if entry["event"] == "missing"]) == 1
+            assert [take["take"] for take in recording["takes"]] == list(range(takes_of(recording)))
+            length = decoded_seconds(farm.download(recording, tmp_path / "file.mp4"))
+            assert length > LONG / 2 + RECORDED - 6 * patience()
+            assert not [path for path in left_in(tmp_path / "store") if path.name.startswith(".")]
+    print(f"{length:.1f} s in the file")
+
+
+@pytest.mark.timeout(500)
+def test_recording_that_is_stopped_while_its_node_is_lost_should_be_finished_by_another(
+    pages: str, tmp_path: Path
+) -> None:
+    with running_machines(tmp_path) as machines:
+        farm = machines.farm
+        with machines.node("lost") as lost:
+            started = farm.start(url=f"{pages}/page.html")
+            farm.wait_for_take(started["id"], 1, 90)
+            with machines.node("stays"):
+                time.sleep(LONG / 2)
+                kill(lost)
+                shutil.rmtree(machines.directory / "lost")
+                farm.order(started["id"], "stop")
+                recording = farm.wait_for(started["id"], "UPLOADED", timeout=120)
+                assert (recording["error"], machines.node_of(started["id"])) == (None, "stays")
+                length = decoded_seconds(farm.download(recording, tmp_path / "file.mp4"))
+                assert length > LONG / 2 - 6 * patience()
+    print(f"{length:.1f} s in the file")
+
+
+@pytest.mark.timeout(500)
 def test_parts_that_a_lost_node_sent_should_be_in_the_file(tmp_path: Path, s3_endpoint: str) -> None:
     storage: dict[str, Any] = {
         "type": "s3", "bucket": "films", "access_key": "key", "secret": "secret", "endpoint": s3_endpoint,

@@ -32,3 +32,12 @@ def test_uploads_of_recordings_that_are_over_should_be_aborted(
     farm.redis.delete("farm:swept:uploads")
     assert abort_unfinished(farm.redis, store) == 2
     assert [each.recording_id for each in store.unfinished_parts()] == [runs]
+
+
+def test_replicas_of_recordings_that_are_over_should_be_deleted(farm: Farm, store: Store) -> None:
+    runs, failed, deleted = farm.add().id, farm.add(meeting_id="other").id, uuid4()
+    farm.records.change_state(failed, Status.ERRORED)
+    for recording_id in (runs, failed, deleted):
+        store.put_bytes(recording_id, "0001-00000000-00000001-c", b"bytes")
+    assert abort_unfinished(farm.redis, store) == 2
+    assert list(store.spooled()) == [runs]

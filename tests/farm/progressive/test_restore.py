@@ -1,18 +1,15 @@
 """A spool that is replicated to a store while it grows, and restored in another directory."""
 
 import shutil
-import time
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import pytest
 
 from recording_farm.encoder.formats import Codec, Format
-from recording_farm.encoder.journal import Journal, Lag, write_journal
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.progressive import following
-from recording_farm.farm.progressive.following import Following, StoppedError, finish_cut
+from recording_farm.farm.progressive.following import finish_cut
 from recording_farm.farm.progressive.replica import ReplicaWriter
 from recording_farm.farm.progressive.restore import restore_if_behind
 from recording_farm.farm.recording.model import Recording
@@ -20,12 +17,10 @@ from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool
 from recording_farm.farm.storage.backends.directory import DirectoryBackend
 from recording_farm.farm.storage.store import Store
-from testkit.encoder.beeps import make_take
+from testkit.encoder.growing_takes import SECONDS, cut_for, grow, make_takes, packets_of, seconds_of
 from testkit.recordings import new_recording
 from testkit.settings import settings_with
 
-EPOCH = 1_790_000_000
-SECONDS = 12
 FORMATS = [Format(Codec.H264, 320, 180), Format(Codec.VP8, 320, 180)]
 
 
@@ -39,9 +34,7 @@ def takes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A spool with two whole takes."""
     fmt: Format = request.param
     spool = Spool(tmp_path_factory.mktemp("takes"), fmt)
-    for number in range(2):
-        begin = 3.5 + number / 90
-        make_take(spool.media(number), 3.4, begin + SECONDS, picture_from=begin)
+    make_takes(spool, 2)
     return spool
 
 
@@ -64,37 +57,6 @@ def spool_at(directory: Path, takes: Spool) -> Spool:
     spool = Spool(directory, takes.format)
     Outbox.of(spool).make()
     return spool
-
-
-def grow(takes: Spool, spool: Spool, number: int, share: Fraction = Fraction(1)) -> None:
-    """Write a take, or the first part of it, as a recorder does at this moment."""
-    data = takes.media(number).read_bytes()
-    with spool.media(number).open("ab") as file:
-        file.write(data[spool.media(number).stat().st_size : int(len(data) * share)])
-    seconds = 3.5 + SECONDS * share
-    began_us = time.monotonic_ns() // 1000 - int(seconds * 1_000_000)
-    journal = Journal(number, EPOCH, EPOCH * 1_000_000, began_us, 0, lags=(Lag(0, 0),))
-    write_journal(spool.media(number).with_suffix(".json"), journal)
-
-
-def cut_for(spool: Spool, name: str, seconds: float) -> None:
-    """Cut what there is of the takes for some seconds."""
-    stop = time.monotonic() + seconds
-    with pytest.raises(StoppedError):
-        Following(spool, name, "title", lambda: time.monotonic() > stop).run()
-
-
-def packets_of(path: Path) -> list[tuple[str, int | None, int]]:
-    with av.open(str(path)) as source:
-        return sorted(
-            (packet.stream.type, packet.pts, hash(bytes(packet))) for packet in source.demux() if packet.size
-        )
-
-
-def seconds_of(path: Path) -> float:
-    with av.open(str(path)) as source:
-        assert source.duration is not None
-        return source.duration / 1_000_000
 
 
 def test_another_node_should_continue_what_was_replicated(
