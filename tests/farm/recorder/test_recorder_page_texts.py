@@ -155,7 +155,7 @@ def test_what_the_page_says_should_stand_at_its_time_in_the_archive_and_in_the_l
         content = {name: file.read() for name, file in files.items() if file is not None}
     playlist = content["index.m3u8"].decode()
     assert "#EXT-X-ENDLIST" in playlist
-    assert sorted(content) == ["index-00000.ts", "index-00001.ts", "index.m3u8"]
+    assert sorted(content) == ["index-00000.ts", "index-00001.ts", "index.m3u8"], playlist
     check_texts(content["index-00000.ts"] + content["index-00001.ts"], pause)
     assert b"late" not in content["index-00001.ts"]
     assert recording["quality"]["takes"] == 2
