@@ -35,12 +35,14 @@ _TAKES_DONE: Final = frozenset({Status.UPLOADING, Status.UPLOADED})
 
 
 def recover_spool(settings: Settings, client: redis.Redis) -> int:
-    """Recover every recording in the spool of this node that no process works on; returns how many.
+    """Recover every recording of this node that no process works on; returns how many.
 
-    Raises redis.RedisError when Redis cannot be reached.
+    One without a spool was on a disk that this node has lost. Raises redis.RedisError when Redis cannot be
+    reached.
     """
     recovered = 0
-    for directory in sorted(spools(settings.spool_dir)):
+    without = _recordings_without_spool(settings, Records(client))
+    for directory in [*sorted(spools(settings.spool_dir)), *without]:
         try:
             _restore_to_redis(directory, Records(client))
             recovered += recover(directory.name, settings, client)
@@ -49,6 +51,17 @@ def recover_spool(settings: Settings, client: redis.Redis) -> int:
         except (FarmError, OSError) as error:
             logger.error("%s in the spool cannot be recovered: %s", directory, error)
     return recovered
+
+
+def _recordings_without_spool(settings: Settings, records: Records) -> list[Path]:
+    """The spools that are missing: of recordings that this node has begun and not ended."""
+    begun = [
+        recording
+        for recording in records.unfinished()
+        if recording.node == settings.node and recording.status is not Status.INVOKED
+    ]
+    directories = [spool_directory(settings, recording.id) for recording in begun]
+    return [directory for directory in directories if not directory.exists()]
 
 
 def _remove_deleted(directory: Path) -> None:
