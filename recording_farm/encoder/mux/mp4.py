@@ -90,6 +90,19 @@ def _full(kind: bytes, content: bytes, version: int = 0) -> bytes:
     return _box(kind, struct.pack(">I", version << 24) + content)
 
 
+@dataclass(frozen=True)
+class _Samples:
+    """The samples of one track, by columns."""
+
+    pts: "np.ndarray[Any, Any]"
+    sizes: "np.ndarray[Any, Any]"
+    keys: "np.ndarray[Any, Any]"
+
+    @classmethod
+    def of(cls, entries: Entries, mine: "np.ndarray[Any, Any]") -> "_Samples":
+        return cls(*(entries[name][mine] for name in ("pts", "size", "key")))
+
+
 class _Builder:
     """Builds the `moov` of a file from its template."""
 
@@ -97,12 +110,19 @@ class _Builder:
         self._movie = dict(_boxes(template, 0, len(template)))[b"moov"]
         self._tracks = tracks
         self._wide = wide
-        media = entries[entries["kind"] <= Kind.AUDIO]
+        # Columns of their own, which numpy reads many times as fast as those of rows.
+        kinds, offsets, sizes = (np.ascontiguousarray(entries[name]) for name in ("kind", "offset", "size"))
         # A chunk ends where the track changes, or something else lies behind it.
-        ends = media["offset"] + media["size"]
-        is_next = (media["kind"][1:] == media["kind"][:-1]) & (media["offset"][1:] == ends[:-1])
-        self._chunk_begins = np.flatnonzero(np.append(True, ~is_next)[: len(media)])
-        self._media = media
+        is_next = (kinds[1:] == kinds[:-1]) & (offsets[1:] == (offsets + sizes)[:-1])
+        begins = np.flatnonzero(np.append(True, ~is_next)[: len(kinds)])
+        counts = np.diff(begins, append=len(kinds))
+        self._samples = {kind: _Samples.of(entries, kinds == kind) for kind in tracks.scale}
+        self._chunks = {
+            kind: (counts[mine], offsets[begins][mine])
+            for kind in tracks.scale
+            for mine in (kinds[begins] == kind,)
+        }
+        self._tables = {kind: self._sample_tables(kind) for kind in tracks.scale}
         (self._movie_scale,) = struct.unpack_from(">I", _first(self._movie, b"mvhd"), 12)
         self._durations = {kind: self._duration(kind) for kind in tracks.scale}
 
@@ -122,12 +142,8 @@ class _Builder:
         return bytes(movie)
 
     def _duration(self, kind: Kind) -> int:
-        pts = self._of(kind)["pts"]
+        pts = self._samples[kind].pts
         return int(pts[-1] - pts[0]) + self._tracks.last[kind] if len(pts) else 0
-
-    def _of(self, kind: Kind) -> Entries:
-        own: Entries = self._media[self._media["kind"] == kind]
-        return own
 
     def _track(self, track: _Box, shift: int) -> tuple[bytes, int]:
         """A track and its duration in the movie's units."""
@@ -150,13 +166,13 @@ class _Builder:
                 content += self._described(child, kind)
             elif name == b"sbgp":
                 # One group of all samples.
-                content += _patched(child.whole, 8 + 12, len(self._of(kind)))
+                content += _patched(child.whole, 8 + 12, len(self._samples[kind].pts))
             elif name in _CONTAINERS:
                 content += self._rebuilt(child, kind, shift, edits, shown)
             elif name not in _TABLES:
                 content += child.whole
         if box.kind == b"stbl":
-            content += self._sample_tables(kind, shift)
+            content += self._tables[kind] + self._chunk_tables(kind, shift)
         return _box(box.kind, content)
 
     def _media_header(self, box: _Box, kind: Kind) -> bytes:
@@ -168,7 +184,7 @@ class _Builder:
 
     def _described(self, box: _Box, kind: Kind) -> bytes:
         """The sample descriptions, with the bit rates of the whole track."""
-        sizes = self._of(kind)["size"]
+        sizes = self._samples[kind].sizes
         seconds = self._durations[kind] / self._tracks.scale[kind]
         rate = round(float(sizes.sum(dtype=np.uint64)) * 8 / seconds) if seconds else 0
         changed = bytearray(box.whole)
@@ -180,27 +196,26 @@ class _Builder:
                 _set_rates(changed, at, child, rate)
         return bytes(changed)
 
-    def _sample_tables(self, kind: Kind, shift: int) -> bytes:
-        own = self._of(kind)
-        tables = _times(own["pts"], self._tracks.last[kind])
+    def _sample_tables(self, kind: Kind) -> bytes:
+        """The tables that do not depend on where the body begins."""
+        own = self._samples[kind]
+        tables = _times(own.pts, self._tracks.last[kind])
         if kind is Kind.VIDEO:
-            keys = np.flatnonzero(own["key"]) + 1
+            keys = np.flatnonzero(own.keys) + 1
             tables += _full(b"stss", struct.pack(">I", len(keys)) + keys.astype(">u4").tobytes())
-        tables += self._chunks(kind, shift)
-        sizes = own["size"].astype(">u4")
-        return tables + _full(b"stsz", struct.pack(">II", 0, len(sizes)) + sizes.tobytes())
-
-    def _chunks(self, kind: Kind, shift: int) -> bytes:
-        begins = self._chunk_begins
-        counts = np.diff(begins, append=len(self._media))
-        mine = self._media["kind"][begins] == kind
-        counts, offsets = counts[mine], self._media["offset"][begins][mine] + np.uint64(shift)
+        sizes = own.sizes.astype(">u4")
+        tables += _full(b"stsz", struct.pack(">II", 0, len(sizes)) + sizes.tobytes())
+        counts, _ = self._chunks[kind]
         runs = np.flatnonzero(np.diff(counts, prepend=-1))
         rows = np.stack([runs + 1, counts[runs], np.ones(len(runs), np.int64)], axis=1)
-        to_chunk = _full(b"stsc", struct.pack(">I", len(rows)) + rows.astype(">u4").tobytes())
+        return tables + _full(b"stsc", struct.pack(">I", len(rows)) + rows.astype(">u4").tobytes())
+
+    def _chunk_tables(self, kind: Kind, shift: int) -> bytes:
+        """The table of where the chunks lie, for a body that begins at `shift`."""
+        _, offsets = self._chunks[kind]
         name, form = (b"co64", ">u8") if self._wide else (b"stco", ">u4")
-        places = _full(name, struct.pack(">I", len(offsets)) + offsets.astype(form).tobytes())
-        return to_chunk + places
+        places = (offsets + np.uint64(shift)).astype(form)
+        return _full(name, struct.pack(">I", len(places)) + places.tobytes())
 
 
 def _times(pts: "np.ndarray[Any, Any]", last: int) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import av
+import numpy as np
 from av.container import InputContainer, OutputContainer
 from av.stream import Disposition, Stream
 
@@ -37,9 +38,10 @@ def make_template(kept: BinaryIO, entries: Entries, fmt: Format, metadata: Mappi
     """
     firsts = {}
     for kind in (Kind.VIDEO, Kind.AUDIO):
-        own = entries[entries["kind"] == kind]
-        if len(own):
-            firsts[kind] = int(own["pts"][0]), int(own["size"][0])
+        places = np.flatnonzero(entries["kind"] == kind)
+        if len(places):
+            first = entries[places[0]]
+            firsts[kind] = int(first["pts"]), int(first["size"])
     with av.open(kept, "r") as source:
         streams = [
             stream

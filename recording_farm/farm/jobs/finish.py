@@ -210,8 +210,10 @@ def _fetch_manifest(recording: Recording, manifest: Path, settings: Settings) ->
 
 def _restore(recording: Recording, spool: Spool, settings: Settings) -> None:
     """Restore what another node recorded, unless it is here. Raises StorageError."""
+    if recorded_elsewhere(recording.timeline, spool.numbers()) is NOTHING:
+        return
     store = replica_store(recording, settings)
-    if store is None or recorded_elsewhere(recording.timeline, spool.numbers()) is NOTHING:
+    if store is None:
         return
     end_takes(spool)
     with Outbox.of(spool).claimed_in_turn(CLAIM):
