@@ -95,7 +95,7 @@ class Body:
         self._uncache()
 
     def _uncache(self) -> None:
-        """Let the kernel drop old pages: moving a body behind its head drops all that are left, 0.1 s a GB."""
+        """Let the kernel drop old pages: to move a body behind its head drops all of them, 0.1 s a GB."""
         if self.size >= self._uncached + 2 * _CACHED_BYTES:
             self._uncached = self.size - _CACHED_BYTES
             os.posix_fadvise(self._body.fileno(), 0, self._uncached, os.POSIX_FADV_DONTNEED)
