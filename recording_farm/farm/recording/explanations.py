@@ -34,7 +34,7 @@ FAILURES: Final[Mapping[str, Explanation]] = {
         "accepts none.",
     ),
     "node_lost": Explanation(
-        "The node is gone, and the only copy of the recording with it.",
+        "The node is gone, and the store has no replica of the recording.",
         "Bring the node back: it uploads what it still has. Otherwise record again.",
     ),
     "node_shut_down": Explanation(
