@@ -527,8 +527,8 @@ class Settings(BaseSettings):
         default=3600,
         ge=0,
         le=30 * 86400,
-        description="How long to wait for a lost node that still holds finished recordings; then those without "
-        "a replica in the store are ERRORED.",
+        description="How long to wait for a lost node that still holds finished recordings; then those "
+        "without a replica in the store are ERRORED.",
     )
     event_streams: int = Field(
         json_schema_extra=_about(Group.ACCESS, "20", "farm/recording/feeds.py", unit="connections"),
