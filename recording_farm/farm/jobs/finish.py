@@ -32,6 +32,7 @@ from recording_farm.farm.progressive.lost_parts import finish_whole_cut
 from recording_farm.farm.progressive.names import audio_name
 from recording_farm.farm.progressive.replica import NO_REPLICA, replica_store
 from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
+from recording_farm.farm.progressive.restored import is_restoring
 from recording_farm.farm.progressive.sending import drop_leftovers
 from recording_farm.farm.queues.transfers import enqueue_transfer
 from recording_farm.farm.recording.findings import Tally, read_tally, sum_of
@@ -46,6 +47,7 @@ from recording_farm.farm.recording.model import (
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.timeline import NOTHING, missing_since_loss_of, recorded_elsewhere
 from recording_farm.farm.recording.transfers import OVER, STORE
+from recording_farm.farm.recovery.lost_nodes import LOST
 from recording_farm.farm.spool.finished_file import DescribedFile, describe_grown
 from recording_farm.farm.spool.interactive_archive import make_archive
 from recording_farm.farm.spool.manifest import manifest_path, read_manifest, write_manifest
@@ -100,9 +102,13 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
                 recording = _make_files(recording, spool, outbox, records, settings)
             except NothingRecordedError as error:
                 logger.error("recording %s: %s", recording.id, error)
+                has_no_takes = not spool.takes()
                 # Before the state: once it is ERRORED, nothing handles the takes any more.
                 _keep_broken(recording, spool, settings, records)
                 failure = Failure(code="nothing_recorded", message=str(error))
+                if has_no_takes and any(entry.event == "take_began" for entry in recording.timeline):
+                    # The disk with them may come back: then they are set aside.
+                    failure = LOST
                 records.change_state(recording.id, Status.ERRORED, by=recording.node, error=failure)
                 return
         # While outputs run the takes stay; this job is enqueued again when the outputs have ended.
@@ -210,16 +216,20 @@ def _fetch_manifest(recording: Recording, manifest: Path, settings: Settings) ->
 
 def _restore(recording: Recording, spool: Spool, settings: Settings) -> None:
     """Restore what another node recorded, unless it is here. Raises StorageError."""
-    if recorded_elsewhere(recording.timeline, spool.numbers()) is NOTHING:
+    outbox = Outbox.of(spool)
+    if not is_restoring(outbox) and recorded_elsewhere(recording.timeline, spool.numbers()) is NOTHING:
         return
     store = replica_store(recording, settings)
     if store is None:
         return
-    end_takes(spool)
-    with Outbox.of(spool).claimed_in_turn(CLAIM):
+    end_takes(outbox)
+    with outbox.claimed_in_turn(CLAIM):
         try:
             restore_if_behind(spool, store, recording, settings)
         except NotRestorableError as error:
+            if not spool.takes():
+                # Its node may come back; another try is made until then.
+                raise
             logger.error("what an earlier node recorded cannot be restored: %s", error.message)
         except StorageError as error:
             if error.reason not in NO_REPLICA:

@@ -29,7 +29,12 @@ from recording_farm.encoder.media.partial_file import open_take
 from recording_farm.encoder.mux.checksums import Block, BodyChecksums
 from recording_farm.encoder.mux.padding import NO_PADDING, Padding
 from recording_farm.farm.errors import FarmError
-from recording_farm.farm.progressive.restored import NOTHING_RESTORED, read_restored
+from recording_farm.farm.progressive.restored import (
+    NOTHING_RESTORED,
+    RestoredCutLostError,
+    begin_restoring,
+    read_restored,
+)
 from recording_farm.farm.progressive.sent_parts import Ahead, read_ahead, targets_ahead
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool, take_of
@@ -97,6 +102,10 @@ class Following:
             self._cut.close()
             shutil.rmtree(directory)
             self._cut = GrowingCut(directory, spool.format)
+        if self._restored.identity not in {"", self._cut.identity}:
+            # The takes of the other node are not here, but for their end.
+            self._cut.close()
+            raise restore_again(self._outbox)
 
     @property
     def identity(self) -> str:
@@ -317,8 +326,8 @@ def finish_cut(spool: Spool, name: str, title: str) -> CutFile:
     the cut is continued here. Raises NothingRecordedError when there is nothing in it, CutError when the disk
     fails.
     """
-    end_takes(spool)
     outbox = Outbox.of(spool)
+    end_takes(outbox)
     with outbox.claimed_in_turn(CLAIM):
         if (found := cut_result(outbox)) is not None:
             return found
@@ -326,20 +335,28 @@ def finish_cut(spool: Spool, name: str, title: str) -> CutFile:
         was_growing = growing.exists()
         try:
             return Following(spool, name, title, lambda: False).run()
-        except NothingRecordedError:
+        except (NothingRecordedError, RestoredCutLostError):
             raise
         except Exception as error:  # the work of another process: it may be damaged in any way
             if not was_growing:
                 raise
+            if (read_restored(outbox) or NOTHING_RESTORED).identity:
+                raise restore_again(outbox) from error
             # Whatever is wrong with what was cut so far: the takes are still there.
             logger.warning("cutting %s again from its beginning: %s", name, error)
             shutil.rmtree(growing, ignore_errors=True)
             return Following(spool, name, title, lambda: False).run()
 
 
-def end_takes(spool: Spool) -> None:
+def restore_again(outbox: Outbox) -> RestoredCutLostError:
+    """Have a spool restored again before its cut is continued; returns the error to raise. Raises OSError."""
+    begin_restoring(outbox)
+    shutil.rmtree(cut_directory(outbox), ignore_errors=True)
+    return RestoredCutLostError("what another node has recorded must be restored again")
+
+
+def end_takes(outbox: Outbox) -> None:
     """Tell the process that follows the takes that there will be no more. Raises OSError."""
-    outbox = Outbox.of(spool)
     outbox.make()
     (outbox.directory / _ENDED).touch()
 

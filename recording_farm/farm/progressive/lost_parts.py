@@ -7,19 +7,20 @@ import logging
 from dataclasses import replace
 
 from recording_farm.encoder.cut.growing_cut import CutFile
+from recording_farm.encoder.mux.checksums import BodyChecksums
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.progressive.following import finish_cut, forget_cut
 from recording_farm.farm.progressive.names import cut_name
 from recording_farm.farm.progressive.places import place_in_store
-from recording_farm.farm.progressive.restored import read_restored, save_restored
+from recording_farm.farm.progressive.restored import Restored, read_restored, save_restored
 from recording_farm.farm.progressive.sending import finish_ahead
-from recording_farm.farm.progressive.sent_parts import forget_ahead
+from recording_farm.farm.progressive.sent_parts import forget_ahead, read_ahead
 from recording_farm.farm.recording.model import FileKind, Recording
 from recording_farm.farm.recording.transfers import STORE
 from recording_farm.farm.spool.finished_file import describe_grown, is_intact
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool
-from recording_farm.farm.storage.backend import StorageError
+from recording_farm.farm.storage.backend import StorageError, StoredObject
 from recording_farm.farm.storage.store import Store, open_store
 
 logger = logging.getLogger(__name__)
@@ -39,38 +40,50 @@ def finish_whole_cut(recording: Recording, spool: Spool, settings: Settings) -> 
     store = open_store(settings)
     # An earlier attempt may have come so far that the upload is over.
     if not _fetch(store, recording, cut):
-        if _finish(store, recording, outbox, cut, settings):
-            if not _fetch(store, recording, cut):
-                text = f"{cut.path.name} in the store is not what was sent"
-                raise StorageError("damaged", text, lasting=True)
+        placed = _finish(store, recording, outbox, cut, restored, settings)
+        if placed is not None and _fetch(store, recording, cut):
+            outbox.note_arrival(STORE, _kind(recording), placed)
+        elif _fetch(store, recording, cut, is_any=True):
+            # A node between has finished the file, and was lost before anybody knew.
+            cut = replace(cut, checksums=BodyChecksums())
         else:
             logger.error("the store has lost the parts of another node; the file begins behind them")
             cut.path.unlink(missing_ok=True)
+            save_restored(outbox, replace(restored, hole_begin=0, hole_end=0, identity=""))
             forget_cut(spool)
-            cut = finish_cut(spool, cut_name(recording), recording.meeting_id)
+            return finish_cut(spool, cut_name(recording), recording.meeting_id)
+    forget_ahead(outbox, STORE)
     save_restored(outbox, replace(restored, hole_begin=0, hole_end=0))
     return cut
 
 
-def _finish(store: Store, recording: Recording, outbox: Outbox, cut: CutFile, settings: Settings) -> bool:
-    """Finish the store's copy; false if it no longer has the parts."""
+def _finish(
+    store: Store,
+    recording: Recording,
+    outbox: Outbox,
+    cut: CutFile,
+    restored: Restored,
+    settings: Settings,
+) -> StoredObject | None:
+    """Finish the store's copy; None if it no longer has the parts."""
+    ahead = read_ahead(outbox, STORE)
+    if ahead is None or ahead.end < restored.hole_end:
+        return None
     place = place_in_store(store, recording, settings)
-    placed = finish_ahead(*(outbox, STORE, place, cut.path, cut.body_bytes, cut.identity), is_only_copy=True)
-    if placed is None:
-        return False
-    outbox.note_arrival(STORE, _kind(recording), placed)
-    forget_ahead(outbox, STORE)
-    return True
+    return finish_ahead(*(outbox, STORE, place, cut.path, cut.body_bytes, cut.identity), is_only_copy=True)
 
 
-def _fetch(store: Store, recording: Recording, cut: CutFile) -> bool:
-    """Fetch the file in place of the one with a hole, if the store has it. Raises StorageError, OSError."""
+def _fetch(store: Store, recording: Recording, cut: CutFile, *, is_any: bool = False) -> bool:
+    """Fetch the file in place of the one with a hole, if the store has it. Raises StorageError, OSError.
+
+    With `is_any` also one with other bytes.
+    """
     name = cut.path.name
     wanted = describe_grown(cut.path, _kind(recording), cut.checksums, has_hole=True).file
     whole = cut.path.with_name(f".{name}.whole")
     try:
         store.fetch(recording.id, name, whole)
-        if not is_intact(whole, wanted):
+        if not (is_any or is_intact(whole, wanted)):
             return False
         whole.replace(cut.path)
     except StorageError as error:

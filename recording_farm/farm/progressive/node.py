@@ -28,7 +28,12 @@ from recording_farm.farm.progressive.places import Place, place_of
 from recording_farm.farm.progressive.replica import NO_REPLICA, ReplicaThread, replica_store
 from recording_farm.farm.progressive.reporting import Reporter
 from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
-from recording_farm.farm.progressive.restored import NOTHING_RESTORED, read_restored, save_restored
+from recording_farm.farm.progressive.restored import (
+    NOTHING_RESTORED,
+    is_restoring,
+    read_restored,
+    save_restored,
+)
 from recording_farm.farm.progressive.sending import Read, Sender
 from recording_farm.farm.progressive.sent_parts import export_key, part_bytes_of
 from recording_farm.farm.recording.formats import format_of
@@ -36,6 +41,7 @@ from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.timeline import NOTHING as NOTHING_ELSEWHERE
 from recording_farm.farm.recording.timeline import last_take_over, recorded_elsewhere
+from recording_farm.farm.recording.transfers import STORE
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.record_copy import saved_record
 from recording_farm.farm.spool.spool import Spool, spools
@@ -108,6 +114,7 @@ class _Follower:
         self._node = node
         self._settings = node.settings
         self._failed_restores = 0
+        self._noting: threading.Thread | None = None
         self._thread: threading.Thread | None = None
         self._looks_until_due = 0
         self._sending: list[Sender] | None = None
@@ -189,9 +196,11 @@ class _Follower:
             threads.append(
                 ReplicaThread(spool, store, recording.id, partial(ownership.is_mine, recording.id))
             )
-        noting = threading.Thread(target=self._note_missing, args=(recording, spool), daemon=True)
+        if self._noting is None or not self._noting.is_alive():
+            self._noting = threading.Thread(target=self._note_missing, args=(recording, spool), daemon=True)
+            self._noting.start()
         try:
-            for thread in (*threads, *exports, noting):
+            for thread in (*threads, *exports):
                 thread.start()
             following.run(exports)
         finally:
@@ -208,7 +217,9 @@ class _Follower:
             restore_if_behind(spool, store, recording, self._settings)
         except StorageError as error:
             elsewhere = recorded_elsewhere(recording.timeline, spool.numbers())
-            if elsewhere is NOTHING_ELSEWHERE or error.reason in NO_REPLICA:
+            if error.reason in NO_REPLICA or (
+                elsewhere is NOTHING_ELSEWHERE and not is_restoring(Outbox.of(spool))
+            ):
                 return True
             logger.warning("what an earlier node recorded cannot be restored now: %s", error.message)
             return False
@@ -255,7 +266,11 @@ class _Follower:
         is_mine = partial(self._node.ownership.is_mine, recording.id)
         reopened = partial(self._reopened, recording, target, source.name)
         key = target if source.name is None else export_key(target, source.name)
-        return Sender(outbox, key, place, part_bytes, source.identity, source.read, is_mine, reopened)
+        has_hole = bool((read_restored(outbox) or NOTHING_RESTORED).hole_end)
+        return Sender(
+            *(outbox, key, place, part_bytes, source.identity, source.read, is_mine, reopened),
+            is_only_copy=has_hole and key == STORE,
+        )
 
     def _place(self, recording: Recording, target: str, sealed: str | None, name: str | None) -> Place | None:
         return place_of(recording, target, sealed, self._settings, self._node.host_keys, name)

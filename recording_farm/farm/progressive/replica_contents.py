@@ -15,7 +15,12 @@ from recording_farm.encoder.media.take_tail import introduction_size
 from recording_farm.encoder.mux.body import BODY_NAME, CHECKSUMS_NAME, LOG_NAME
 from recording_farm.encoder.mux.checksums import ROW_BYTES
 from recording_farm.encoder.mux.samples import ENTRY
-from recording_farm.farm.progressive.sent_parts import Ahead, read_ahead
+from recording_farm.farm.progressive.sent_parts import (
+    Ahead,
+    file_of_ahead,
+    parsed_ahead,
+    targets_ahead,
+)
 from recording_farm.farm.recording.findings import TALLY_NAME
 from recording_farm.farm.recording.transfers import STORE
 from recording_farm.farm.spool.outbox import Outbox
@@ -25,6 +30,9 @@ CUT: Final = "out/.cut"
 
 _LONGEST_FRAGMENT_US: Final = 5_000_000
 """A fragment or cluster is shorter. A tail begins so long before the first frame that is needed."""
+
+_MOST_TAIL: Final = 64 << 20
+"""A process that starts again in the middle of a take learns within seconds which end of it is needed."""
 
 Interval = tuple[int, int]
 
@@ -51,12 +59,15 @@ class TakeMarks:
 
     sizes: list[tuple[int, int]] = field(default_factory=list)
     last_size: int = 0
+    last_time_us: int = 0
 
     def note(self, size: int, time_us: int) -> None:
         """Add a mark. A file that does not grow has no marks: it may be of another machine."""
         if self.last_size and size > self.last_size:
+            if not self.sizes:
+                self.sizes.append((self.last_size, self.last_time_us))
             self.sizes.append((size, time_us))
-        self.last_size = size
+        self.last_size, self.last_time_us = size, time_us
 
     def size_before(self, time_us: int) -> int:
         """So many bytes have nothing that is later; earlier marks are forgotten."""
@@ -73,12 +84,15 @@ class SpoolContents:
         self._spool = spool
         self._outbox = Outbox.of(spool)
         self._marks: dict[str, TakeMarks] = {}
+        self._had_state = False
+        self._receipts_of_store: bytes | None = None
+        self._ahead: Ahead | None = None
 
     def look(self) -> Contents:
         """What is needed now. Raises OSError, also when a file was just replaced."""
         # The parts first: then the state is at least as far.
         whole = dict(self._receipts())
-        ahead = read_ahead(self._outbox, STORE)
+        ahead = self._sent(whole.get(f"{self._outbox.directory.name}/.{STORE}.ahead"))
         state, saved = self._state()
         grown = dict(self._takes(saved))
         if saved:
@@ -90,15 +104,29 @@ class SpoolContents:
         return Contents(grown, whole)
 
     def _receipts(self) -> Iterator[tuple[str, bytes]]:
-        for file in self._outbox.directory.glob(".*.ahead"):
+        # Not those of exports, which the other node begins again.
+        for target in targets_ahead(self._outbox):
+            file = file_of_ahead(self._outbox, target)
             yield f"{self._outbox.directory.name}/{file.name}", file.read_bytes()
+
+    def _sent(self, receipts: bytes | None) -> Ahead | None:
+        """What the store has, by the receipts that are replicated; they are read once while they stay."""
+        if receipts != self._receipts_of_store:
+            self._receipts_of_store = receipts
+            self._ahead = None if receipts is None else parsed_ahead(receipts)
+        return self._ahead
 
     def _state(self) -> tuple[bytes, Mapping[str, Any]]:
         """The state of the cut, as it is saved and as it is read."""
         try:
             content = (self._spool.directory / CUT / "state").read_bytes()
+            self._had_state = True
             return content, json.loads(content)
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
+            if self._had_state:
+                raise  # the file is being finished
+            return b"", {}
+        except ValueError:
             return b"", {}
 
     def _cut(self, saved: Mapping[str, Any], ahead: Ahead | None) -> Iterator[tuple[str, Grown]]:
@@ -131,6 +159,8 @@ class SpoolContents:
             begin = 0
             if place is not None and place["number"] == number:
                 begin = marks.size_before(_written_until(place) - _LONGEST_FRAGMENT_US)
+                if status.st_size - begin > _MOST_TAIL and not marks.sizes:
+                    raise OSError(f"it is not known yet which end of {file.name} is needed")
             introduction = introduction_size(file)
             if not introduction or begin <= introduction:
                 yield file.name, Grown(status.st_ino, ((0, status.st_size),))

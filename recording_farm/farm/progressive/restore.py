@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -35,7 +36,15 @@ from recording_farm.farm.progressive.replica_format import (
     newest,
     unpack,
 )
-from recording_farm.farm.progressive.restored import Restored, save_restored
+from recording_farm.farm.progressive.restored import (
+    NOTHING_RESTORED,
+    Restored,
+    begin_restoring,
+    end_restoring,
+    is_restoring,
+    read_restored,
+    save_restored,
+)
 from recording_farm.farm.progressive.sent_parts import read_ahead, save_ahead, targets_ahead
 from recording_farm.farm.recording.findings import TALLY_NAME, keep_tally, read_tally, sum_of
 from recording_farm.farm.recording.model import Recording
@@ -55,6 +64,9 @@ _FETCHES: Final = 4
 _HEAD_BYTES: Final = 8 << 20
 """The first fragment of a tail begins in less."""
 
+_DAMAGED: Final = frozenset({"damaged", "bad_answer", "not_found"})
+"""Reasons for which an object of a replica cannot be read, now or later."""
+
 _DRAFT: Final = ".restored"
 _FILE: Final = re.compile(r"(out/(\.cut/)?|before/)?\.?[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -71,22 +83,39 @@ def restore_if_behind(spool: Spool, store: Store, recording: Recording, settings
     outbox = Outbox.of(spool)
     names = list(store.list_names(recording.id))
     found = newest(names)
-    if found is None or found.generation <= known_generation(outbox):
+    is_again = is_restoring(outbox)
+    if found is None and is_again:
+        logger.error("the store no longer has what was to be restored")
+        save_restored(outbox, replace(read_restored(outbox) or NOTHING_RESTORED, hole_end=0, identity=""))
+        end_restoring(outbox)
+    if found is None or (found.generation <= known_generation(outbox) and not is_again):
         return
     logger.warning("restoring what an earlier node recorded, from the store")
     draft = spool.directory / _DRAFT
     shutil.rmtree(draft, ignore_errors=True)
     try:
         index = _download(store, recording.id, found, names, draft)
-        _set_old_takes_aside(spool, recording, settings)
+        if not is_again:
+            _set_old_takes_aside(spool, recording, settings)
         restored = _move_in_place(index, draft, spool)
     except DamagedReplicaError as error:
         raise NotRestorableError(str(error)) from error
+    except StorageError as error:
+        if error.reason in _DAMAGED:
+            raise NotRestorableError(error.message) from error
+        raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     _take_uploads_over(outbox, store, recording)
+    before = read_restored(outbox) if is_again else None
+    if before is not None and before.last_take is not None:
+        # Since then this node has takes of its own in the replica.
+        restored = replace(
+            before, hole_begin=restored.hole_begin, hole_end=restored.hole_end, identity=restored.identity
+        )
     save_restored(outbox, restored)
     save_generation(outbox, found.generation)
+    end_restoring(outbox)
     logger.info("restored %d files", len(index.files))
 
 
@@ -133,24 +162,25 @@ def _write_ranges(index: Index, number: int, data: memoryview, draft: Path) -> N
 
 
 def _move_in_place(index: Index, draft: Path, spool: Spool) -> Restored:
+    kept = _takes_of_this_node(index, draft, spool)
     outbox = Outbox.of(spool)
     outbox.make()
+    begin_restoring(outbox)
     spool.before.mkdir(exist_ok=True, mode=0o700)
     shutil.rmtree(spool.directory / CUT, ignore_errors=True)
     for stale in outbox.directory.glob(".*.ahead"):
         stale.unlink()
-    _check_takes(index, spool)
     _merge_before(draft, spool)
     for file in index.files:
         source, target = draft / file, spool.directory / file
-        if not source.exists():
+        if not source.exists() or _take_number(file) in kept:
             continue
         if PurePosixPath(file).suffix == spool.format.take_suffix and "/" not in file:
             _move_take(source, index.files[file], target)
         else:
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             source.replace(target)
-    last, until_us = _end_of(spool, index)
+    last, until_us = _end_of(spool, {_take_number(file) for file in index.files} - kept - {None})
     begin, end = _hole(index.files.get(f"{CUT}/{BODY_NAME}", ()))
     return Restored(last, until_us, begin, end, _identity(spool))
 
@@ -162,10 +192,27 @@ def _identity(spool: Spool) -> str:
         return ""
 
 
-def _check_takes(index: Index, spool: Spool) -> None:
+def _takes_of_this_node(index: Index, draft: Path, spool: Spool) -> set[int | None]:
+    """The takes that are here already, as far as they were replicated or further.
+
+    Raises NotRestorableError when a take of this node has the number of another one.
+    """
+    kept: set[int | None] = set()
     for file in index.files:
-        if file.startswith("take-") and (spool.directory / file).exists():
+        number = _take_number(file)
+        if number is None or not (spool.directory / file).exists() or file.endswith(".json"):
+            continue
+        theirs = read_journal((draft / file).with_suffix(".json"))
+        mine = read_journal(spool.media(number).with_suffix(".json"))
+        if theirs is None or mine is None or theirs.wall_us != mine.wall_us:
             raise NotRestorableError(f"{file} of an earlier node has the number of a take of this one")
+        kept.add(number)
+    return kept
+
+
+def _take_number(file: str) -> int | None:
+    found = re.fullmatch(r"take-(\d+)\..*", file)
+    return None if found is None else int(found[1])
 
 
 def _merge_before(draft: Path, spool: Spool) -> None:
@@ -215,14 +262,12 @@ def _hole(ranges: tuple[Range, ...]) -> tuple[int, int]:
     return (0, 0) if end is None else (begin, end)
 
 
-def _end_of(spool: Spool, index: Index) -> tuple[int | None, int | None]:
+def _end_of(spool: Spool, restored: set[int | None]) -> tuple[int | None, int | None]:
     """The last take that was restored, and its end (unix, µs), which becomes the time of its file."""
-    numbers = {int(found[1]) for file in index.files if (found := re.match(r"take-(\d+)\.", file))}
+    numbers = sorted(number for number in restored if number is not None)
     last = max(numbers, default=None)
-    if last is None:
-        return None, None
     until_us = None
-    for number in sorted(numbers):
+    for number in numbers:
         file = spool.media(number)
         journal = read_journal(file.with_suffix(".json"))
         if not file.exists() or journal is None:

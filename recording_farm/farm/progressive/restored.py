@@ -5,9 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from recording_farm.encoder.atomic_file import write_file
+from recording_farm.farm.errors import FarmError
 from recording_farm.farm.spool.outbox import Outbox
 
 _NOTE: Final = ".restored.json"
+_RESTORING: Final = ".restoring"
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,22 @@ def read_restored(outbox: Outbox) -> Restored | None:
 def save_restored(outbox: Outbox, restored: Restored) -> None:
     """Remember it. Raises OSError."""
     write_file(outbox.directory / _NOTE, json.dumps(asdict(restored)))
+
+
+class RestoredCutLostError(FarmError):
+    """The cut that was restored is gone or damaged: it is restored again before anything is cut."""
+
+
+def begin_restoring(outbox: Outbox) -> None:
+    """Remember that the spool is not whole until `end_restoring`, whatever happens. Raises OSError."""
+    write_file(outbox.directory / _RESTORING, "")
+
+
+def is_restoring(outbox: Outbox) -> bool:
+    """Whether a restore has begun, or is needed again, and is not over."""
+    return (outbox.directory / _RESTORING).exists()
+
+
+def end_restoring(outbox: Outbox) -> None:
+    """The spool is whole. Raises OSError."""
+    (outbox.directory / _RESTORING).unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from typing import Final
 
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.errors import SettingsError
+from recording_farm.farm.progressive.following import end_takes
 from recording_farm.farm.progressive.places import Place, place_of
 from recording_farm.farm.progressive.replica import drop_replica
 from recording_farm.farm.progressive.sent_parts import (
@@ -25,6 +26,7 @@ from recording_farm.farm.progressive.sent_parts import (
     read_ahead,
     save_ahead,
     targets_ahead,
+    version_of_ahead,
 )
 from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.spool.outbox import Outbox
@@ -71,12 +73,14 @@ class Sender(threading.Thread):
         read: Read,
         is_mine: Callable[[], bool] = lambda: True,
         reopened: Callable[[], Place | None] = lambda: None,
+        *,
+        is_only_copy: bool = False,
     ) -> None:
         """Continue what an earlier process has sent of the body of this identity.
 
         A file that is made of the cut has its `export_key` as `target`. `is_mine` tells whether this node
         still has the recording: another one may send parts else. `reopened` is the place with the newest
-        credentials, if it can be opened.
+        credentials, if it can be opened. Receipts of parts that are the only copy are never dropped.
         """
         super().__init__(name=f"{target} of {outbox.directory.parent.name}", daemon=True)
         self.part_bytes = part_bytes
@@ -89,7 +93,10 @@ class Sender(threading.Thread):
         self._read = read
         self._is_mine = is_mine
         self._reopened = reopened
+        self._is_only_copy = is_only_copy
         self._stopping = threading.Event()
+        self._version: tuple[int, int] | None = None
+        self._ahead: Ahead | None = None
 
     @property
     def target(self) -> str:
@@ -116,10 +123,10 @@ class Sender(threading.Thread):
                 level = logging.DEBUG if wait or error.reason == NO_PARTS else logging.WARNING
                 logger.log(level, "%s takes no parts now: %s", self._target, error.message)
                 wait = min(max(_LEAST_WAIT, 2 * wait), _MOST_LASTING_WAIT if error.lasting else _MOST_WAIT)
-                if error.reason in {NO_PARTS, UPLOAD_GONE}:
+                if error.reason in {NO_PARTS, UPLOAD_GONE} and not self._is_only_copy:
                     # It begins again; what has been cut meanwhile is sent then.
                     forget_ahead(self._outbox, self._target)
-                if error.reason == NO_PARTS:
+                if error.reason == NO_PARTS and not self._is_only_copy:
                     self.takes_parts = False
                     return
                 if error.reason in _LOGIN:
@@ -128,11 +135,19 @@ class Sender(threading.Thread):
                 logger.warning("parts for %s cannot be read: %s", self._target, error)
                 return
 
+    def _receipts(self) -> Ahead | None:
+        """What was sent; of a day they are a megabyte, so they are read only when they have changed."""
+        version = version_of_ahead(self._outbox, self._target)
+        if version != self._version or version is None:
+            self._version = version
+            self._ahead = read_ahead(self._outbox, self._target)
+        return self._ahead
+
     def _send_next(self) -> bool:
         """Send the next part; false if there is not enough for one, or another node may send it."""
         if not self._is_mine():
             return False
-        ahead = read_ahead(self._outbox, self._target)
+        ahead = self._receipts()
         if ahead is not None and ahead.identity != self._nothing.identity:
             _abort(self._place, self._target, ahead)
             forget_ahead(self._outbox, self._target)
@@ -186,7 +201,7 @@ def finish_ahead(
             ahead = _send_rest(outbox, target, place, ahead, file, body_bytes)
             return place.finish(ahead.begun, [*head, *ahead.parts])
         except StorageError as error:
-            is_gone = error.reason in {NO_PARTS, UPLOAD_GONE}
+            is_gone = error.reason == UPLOAD_GONE or (error.reason == NO_PARTS and not is_only_copy)
             if not is_gone and (is_only_copy or not _is_refused_for_ever(outbox, target, ahead, error)):
                 raise
             logger.warning("%s: %s; the file is sent as a whole", target, error.message)
@@ -213,6 +228,10 @@ def drop_leftovers(
 
     A storage that fails keeps them until its lifecycle rule deletes them. The store has a sweep besides.
     """
+    if not outbox.directory.exists():
+        return
+    # A process that still follows the takes would wait for more of them, and hold the locks.
+    end_takes(outbox)
     sent: list[tuple[str, str | None]] = [(target, None) for target in targets_ahead(outbox)]
     for target, name in [*sent, *exports_ahead(outbox)]:
         try:

@@ -115,7 +115,15 @@ def part_bytes_of(recording: Recording, max_bitrate: int, rules: PartRules) -> i
 def read_ahead(outbox: Outbox, target: str) -> Ahead | None:
     """What was sent to a target; None if nothing was, or it cannot be understood."""
     try:
-        saved = json.loads(_file(outbox, target).read_text())
+        return parsed_ahead(file_of_ahead(outbox, target).read_bytes())
+    except OSError:
+        return None
+
+
+def parsed_ahead(content: bytes) -> Ahead | None:
+    """What was sent to a target, as `save_ahead` has written it; None if it cannot be understood."""
+    try:
+        saved = json.loads(content)
         parts = tuple(SentPart(Part(**each["part"]), dict(each["receipt"])) for each in saved["parts"])
         return Ahead(
             *(dict(saved["begun"]), int(saved["part_bytes"]), str(saved["identity"])),
@@ -123,14 +131,14 @@ def read_ahead(outbox: Outbox, target: str) -> Ahead | None:
             *(int(saved.get("held_back", FIRST_BYTES)), int(saved.get("head_numbers", 1))),
             int(saved.get("refusals", 0)),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 
 def version_of_ahead(outbox: Outbox, target: str) -> tuple[int, int] | None:
     """A value that changes with each part that is sent to a target; None if nothing was sent."""
     try:
-        found = _file(outbox, target).stat()
+        found = file_of_ahead(outbox, target).stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size
@@ -138,12 +146,12 @@ def version_of_ahead(outbox: Outbox, target: str) -> tuple[int, int] | None:
 
 def save_ahead(outbox: Outbox, target: str, ahead: Ahead) -> None:
     """Save it. A power cut may take it: then the file is sent as a whole. Raises OSError."""
-    write_file(_file(outbox, target), json.dumps(asdict(ahead)), durable=False)
+    write_file(file_of_ahead(outbox, target), json.dumps(asdict(ahead)), durable=False)
 
 
 def forget_ahead(outbox: Outbox, target: str) -> None:
     """Delete it."""
-    _file(outbox, target).unlink(missing_ok=True)
+    file_of_ahead(outbox, target).unlink(missing_ok=True)
 
 
 def targets_ahead(outbox: Outbox) -> list[str]:
@@ -174,5 +182,6 @@ _OF: Final = "~"
 _SUFFIX: Final = ".ahead"
 
 
-def _file(outbox: Outbox, target: str) -> Path:
+def file_of_ahead(outbox: Outbox, target: str) -> Path:
+    """The file of what was sent to a target."""
     return outbox.directory / f".{target}{_SUFFIX}"

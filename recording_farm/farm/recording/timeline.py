@@ -53,6 +53,12 @@ def node_with_takes(timeline: Sequence[TimelineEntry]) -> str | None:
     return node
 
 
+def was_given_back(timeline: Sequence[TimelineEntry], node: str | None) -> bool:
+    """Whether another node took a recording over from this one last, and began no take of its own."""
+    entries = [entry for entry in timeline if entry.node is not None or entry.event == "take_began"]
+    return bool(entries) and node is not None and entries[-1].node == node
+
+
 def last_take_over(timeline: Sequence[TimelineEntry]) -> datetime | None:
     """Up to when the node is known to have lived from which the recording was taken over last."""
     return next((entry.time for entry in reversed(timeline) if entry.node is not None), None)

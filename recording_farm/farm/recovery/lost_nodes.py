@@ -31,6 +31,7 @@ from recording_farm.farm.queues.transfers import (
 from recording_farm.farm.recording.files import is_in_store
 from recording_farm.farm.recording.model import ACTIVE, Failure, Recording, Status, TimelineEntry
 from recording_farm.farm.recording.records import Records
+from recording_farm.farm.recording.timeline import was_given_back
 from recording_farm.farm.recording.transfers import OVER, TransferState, is_overdue, lost
 from recording_farm.farm.spool.set_aside import NODE_LOST
 from recording_farm.farm.storage.backend import StorageError
@@ -88,7 +89,7 @@ def _look_after(recording: Recording, gone: Gone, settings: Settings, client: re
 
 def _patience(recording: Recording, settings: Settings) -> timedelta:
     """How long the farm waits for the node of an ended recording before another one may finish it."""
-    if any(entry.node == recording.node for entry in recording.timeline):
+    if was_given_back(recording.timeline, recording.node):
         # Another node has taken the recording over already, and could not resume it.
         return timedelta()
     return min(_PATIENCE, timedelta(seconds=settings.node_patience))
@@ -113,13 +114,16 @@ def _finish_lost(recording: Recording, settings: Settings, client: redis.Redis) 
     gone = None if recording.node is None else Nodes(client).gone(recording.node)
     if gone is None or recording.status is not Status.UPLOADING or is_in_store(recording):
         return
-    if has_replica(recording, settings):
+    is_out_of_patience = now() - gone.since >= timedelta(seconds=settings.node_patience)
+    # A node that has made the files already has all of the recording.
+    if (not recording.files or is_out_of_patience) and has_replica(recording, settings):
         fault = f"the node {recording.node} is gone; another node finishes the recording"
         entry = TimelineEntry(event="fault", fault=fault, node=recording.node, time=gone.heard)
         claimed = Records(client).claim(recording, settings.node, entry, states={Status.UPLOADING})
+        Records(client).update(recording.id, files=())
         logger.warning("recording %s is finished from its replica in the store", recording.id)
         enqueue_finish(client, claimed, settings.node)
-    elif now() - gone.since >= timedelta(seconds=settings.node_patience):
+    elif is_out_of_patience:
         logger.error(
             "recording %s: giving up its node %s after FARM_NODE_PATIENCE", recording.id, recording.node
         )

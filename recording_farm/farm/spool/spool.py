@@ -62,7 +62,8 @@ class Spool:
 
     def all_texts(self) -> list[TimedText]:
         """The timed texts of the page, also those that earlier nodes kept."""
-        return [*read_timed_texts(self.before / TEXTS), *read_timed_texts(self.texts)]
+        # A node that has a recording again has its own texts from before, too.
+        return list(dict.fromkeys([*read_timed_texts(self.before / TEXTS), *read_timed_texts(self.texts)]))
 
     def texts_from(self, offset: int) -> tuple[list[TimedText], int]:
         """The timed texts from a byte of the file on, and where to read on."""

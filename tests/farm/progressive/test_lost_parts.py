@@ -14,9 +14,15 @@ from recording_farm.farm.progressive import following
 from recording_farm.farm.progressive.lost_parts import finish_whole_cut
 from recording_farm.farm.progressive.places import place_in_store
 from recording_farm.farm.progressive.replica import ReplicaWriter
+from recording_farm.farm.progressive.replica_format import MAX_OBJECT_BYTES, newest, unpack
 from recording_farm.farm.progressive.restore import restore_if_behind
-from recording_farm.farm.progressive.restored import read_restored
-from recording_farm.farm.progressive.sent_parts import Ahead, read_ahead, save_ahead
+from recording_farm.farm.progressive.restored import (
+    RestoredCutLostError,
+    begin_restoring,
+    is_restoring,
+    read_restored,
+)
+from recording_farm.farm.progressive.sent_parts import Ahead, export_key, read_ahead, save_ahead
 from recording_farm.farm.recording.model import FileKind, FinishedFile, Recording
 from recording_farm.farm.recording.transfers import STORE
 from recording_farm.farm.spool.outbox import Outbox
@@ -147,6 +153,67 @@ def test_file_should_begin_with_what_is_here_when_the_store_has_lost_the_parts(
     made = finish_whole_cut(recording, second, settings)
     assert [joint.take for joint in made.joints] == [0, 1]
     assert SECONDS < seconds_of(made.path) < SECONDS * 1.8
+
+
+def test_cut_that_is_lost_again_should_be_restored_again(
+    takes: Spool, second: Spool, store: Store, recording: Recording, settings: Settings, tmp_path: Path
+) -> None:
+    (Outbox.of(second).directory / ".cut" / "state").unlink()
+    with pytest.raises(RestoredCutLostError):
+        finish_whole_cut(recording, second, settings)
+    # The parts are still there, and nothing is cut before all is.
+    with pytest.raises(RestoredCutLostError):
+        finish_whole_cut(recording, second, settings)
+    restore_if_behind(second, store, recording, settings)
+    check_whole(takes, second, recording, settings, tmp_path)
+
+
+def test_restore_that_is_interrupted_should_be_done_again(
+    takes: Spool,
+    second: Spool,
+    store: Store,
+    recording: Recording,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outbox = Outbox.of(second)
+    begin_restoring(outbox)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "adopt_parts", dying)
+        with pytest.raises(ConnectionAbortedError):
+            restore_if_behind(second, store, recording, settings)
+    assert is_restoring(outbox)
+    restore_if_behind(second, store, recording, settings)
+    assert not is_restoring(outbox)
+    check_whole(takes, second, recording, settings, tmp_path)
+
+
+def check_whole(
+    takes: Spool, spool: Spool, recording: Recording, settings: Settings, directory: Path
+) -> None:
+    """Check that a file has all that both nodes recorded."""
+    whole = Spool(directory / "whole", takes.format)
+    Outbox.of(whole).make()
+    grow(takes, whole, 0, Fraction(9, 10))
+    grow(takes, whole, 1)
+    made = finish_whole_cut(recording, spool, settings)
+    assert packets_of(made.path) == packets_of(finish_whole_cut(recording, whole, settings).path)
+
+
+def test_receipts_of_exports_should_not_be_replicated(
+    takes: Spool, tmp_path: Path, store: Store, recording: Recording
+) -> None:
+    spool = Spool(tmp_path / "spool", takes.format)
+    Outbox.of(spool).make()
+    grow(takes, spool, 0)
+    save_ahead(Outbox.of(spool), export_key(STORE, "sound.m4a"), Ahead({}, 4, "sound"))
+    writer = ReplicaWriter(spool, store, recording.id)
+    while writer.write():
+        pass
+    name = newest(store.list_names(recording.id))
+    index, _ = unpack(store.get_bytes(recording.id, str(name), MAX_OBJECT_BYTES))
+    assert set(index.files) == {"take-000.mp4", "take-000.json"}
 
 
 def test_part_that_the_lost_node_still_sends_should_be_in_no_file(

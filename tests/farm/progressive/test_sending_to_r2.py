@@ -115,7 +115,7 @@ def cut_and_sent(spool: Spool, settings: Settings, endpoint: str) -> Cut:
             assert time.monotonic() < deadline
             time.sleep(0.1)
     finally:
-        end_takes(spool)
+        end_takes(Outbox.of(spool))
         for sender in senders:
             sender.stop()
         for each in (thread, *senders):
