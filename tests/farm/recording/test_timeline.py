@@ -1,7 +1,14 @@
 from datetime import UTC, datetime, timedelta
 
 from recording_farm.farm.recording.model import Status, TimelineEntry
-from recording_farm.farm.recording.timeline import NOTHING, node_with_takes, recorded_elsewhere, take_overs
+from recording_farm.farm.recording.timeline import (
+    NOTHING,
+    missing_since_loss_of,
+    node_with_takes,
+    recorded_elsewhere,
+    take_overs,
+    was_given_back,
+)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -66,3 +73,18 @@ def test_takes_should_be_with_the_last_node_that_began_one() -> None:
 def test_take_overs_should_be_counted_since_a_moment() -> None:
     timeline = (*TWO_NODES, gone(60, "b"), gone(400, "c"))
     assert [take_overs(timeline, at(seconds)) for seconds in (0, 30, 100, 500)] == [3, 2, 1, 0]
+
+
+def test_recording_should_be_given_back_while_the_other_node_has_begun_no_take() -> None:
+    taken_over = (began(2, 0), gone(25.5, "a"))
+    assert was_given_back(taken_over, "a")
+    assert not was_given_back(taken_over, "b")
+    assert not was_given_back((*taken_over, began(40, 1)), "a")
+    assert not was_given_back((began(2, 0),), "a")
+
+
+def test_missing_should_be_looked_for_behind_the_loss_of_the_node() -> None:
+    missing = TimelineEntry(time=at(24), event="missing", seconds=16.5)
+    assert missing_since_loss_of((began(2, 0), gone(25.5, "a"), missing), "a") == (at(24), at(40.5))
+    assert missing_since_loss_of((missing, began(2, 0), gone(25.5, "a")), "a") is None
+    assert missing_since_loss_of((began(2, 0), gone(25.5, "a"), missing), "b") is None

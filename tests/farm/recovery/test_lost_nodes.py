@@ -20,6 +20,7 @@ from recording_farm.farm.jobs.retention import sweep
 from recording_farm.farm.jobs.settle import settle
 from recording_farm.farm.nodes.registry import BEAT_SECONDS, GONE_KEY, NODES_KEY, Gone, Nodes
 from recording_farm.farm.progressive.replica import ReplicaWriter
+from recording_farm.farm.progressive.replica_format import Index, PieceName, pack
 from recording_farm.farm.queues.recordings import (
     continuations_queue,
     enqueue_continuation,
@@ -280,6 +281,21 @@ def test_ended_recording_of_a_gone_node_should_be_finished_from_its_replica_afte
     assert (after.node, after.quality["frames_captured"]) == (HERE, 46)
     assert [take.take for take in after.takes] == [0]
     assert list(open_store(farm.settings).list_names(recording.id)) == []
+
+
+def test_node_that_had_made_the_files_should_be_waited_for_longer(
+    farm: Farm, theirs: Farm, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = theirs.ended(new_recording(), film)
+    assert recording.files
+    name = str(PieceName(1, "0" * 8, 1, is_complete=True))
+    open_store(farm.settings).put_bytes(recording.id, name, pack(Index(), b""))
+    lose_for(farm, monkeypatch, minutes=30)
+    assert farm.records.get(None, recording.id) == recording
+    lose_for(farm, monkeypatch, minutes=61)
+    after = farm.records.get(None, recording.id)
+    # They are made again, of the replica.
+    assert (after.node, after.status, after.files) == (HERE, Status.UPLOADING, ())
 
 
 def test_recording_whose_file_is_at_the_customers_should_be_uploaded_without_the_node(
