@@ -4,9 +4,7 @@ Safe to run again after a crash, and by two workers at once.
 """
 
 import logging
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 
 import redis
@@ -23,7 +21,7 @@ from recording_farm.farm.config.settings import Settings, load_settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.errors import NotFoundError
 from recording_farm.farm.evidence.directory import evidence_dir
-from recording_farm.farm.jobs.settle import has_running_outputs, settle
+from recording_farm.farm.jobs.settle import settle
 from recording_farm.farm.jobs.transfer_attempt import run_transfer
 from recording_farm.farm.progressive.exports import grown_file
 from recording_farm.farm.progressive.following import CLAIM, end_takes
@@ -51,7 +49,7 @@ from recording_farm.farm.recovery.lost_nodes import LOST
 from recording_farm.farm.spool.finished_file import DescribedFile, describe_grown
 from recording_farm.farm.spool.interactive_archive import make_archive
 from recording_farm.farm.spool.manifest import manifest_path, read_manifest, write_manifest
-from recording_farm.farm.spool.outbox import Outbox, remove_takes
+from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.set_aside import has_recorded, is_superseded, set_aside
 from recording_farm.farm.spool.spool import Spool, spool_of
 from recording_farm.farm.storage.backend import StorageError
@@ -111,27 +109,14 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
                     failure = LOST
                 records.change_state(recording.id, Status.ERRORED, by=recording.node, error=failure)
                 return
-        # While outputs run the takes stay; this job is enqueued again when the outputs have ended.
-        has_outputs = has_running_outputs(records.get(None, recording.id), spool)
     waiting = [transfer.target for transfer in recording.transfers if transfer.state not in OVER]
     for target in waiting:
         if target != STORE:
             enqueue_transfer(client, recording, target, settings.node)
-    with nullcontext() if has_outputs else _removing_takes(spool):
-        if STORE in waiting:
-            run_transfer(recording.id, STORE, settings, client)
-        settle(recording.id, settings, client)
-
-
-@contextmanager
-def _removing_takes(spool: Spool) -> Iterator[None]:
-    """Delete the takes beside what the block does: deleting hours takes a second of the disk."""
-    removing = threading.Thread(target=remove_takes, args=(spool,), name="remove takes")
-    removing.start()
-    try:
-        yield
-    finally:
-        removing.join()
+    if STORE in waiting:
+        run_transfer(recording.id, STORE, settings, client)
+    # The takes go with the spool, or a minute later: to delete hours holds up the disk, and the uploads.
+    settle(recording.id, settings, client)
 
 
 def _set_aside(recording: Recording, spool: Spool, settings: Settings, records: Records) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import time
 from pathlib import Path
 from typing import Final
 
@@ -19,16 +20,22 @@ from recording_farm.farm.queues.transfers import (
     uploads_queue,
 )
 from recording_farm.farm.recording.files import is_in_store
+from recording_farm.farm.recording.formats import format_of
 from recording_farm.farm.recording.model import ACTIVE, Recording, Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import OVER, is_overdue
 from recording_farm.farm.recovery.endings import apply_saved_ending
 from recording_farm.farm.recovery.lost_nodes import expect_nodes
-from recording_farm.farm.spool.record_copy import restore_to_redis
+from recording_farm.farm.spool.manifest import manifest_path
+from recording_farm.farm.spool.outbox import Outbox, remove_takes
+from recording_farm.farm.spool.record_copy import restore_to_redis, saved_record
 from recording_farm.farm.spool.set_aside import has_recorded, is_superseded
-from recording_farm.farm.spool.spool import spool_directory, spool_of, spools
+from recording_farm.farm.spool.spool import Spool, spool_directory, spool_of, spools
 
 logger = logging.getLogger(__name__)
+
+_MADE_SECONDS: Final = 30
+"""So long takes stay that are no longer needed: to delete hours holds up the uploads that end now."""
 
 _TAKES_DONE: Final = frozenset({Status.UPLOADING, Status.UPLOADED})
 """The states in which no recorder needs the spool any more."""
@@ -112,13 +119,34 @@ def recover(recording_id: str, settings: Settings, client: redis.Redis) -> bool:
 def resume_lost() -> None:
     """The RQ job of each minute: recover the recordings of this node for which no job is queued.
 
-    It also registers the nodes of all unfinished recordings, so that lost ones are found.
+    It also registers the nodes of all unfinished recordings, so that lost ones are found, and deletes takes
+    that are in files.
     """
     settings = load_settings()
+    remove_made_takes(settings)
     with connect(settings.redis_address) as client:
         expect_nodes(client)
         recover_unqueued(settings, client)
         recover_transfers(settings, client)
+
+
+def remove_made_takes(settings: Settings) -> None:
+    """Delete the takes of recordings whose files are made and still being uploaded.
+
+    Live outputs read them until their end.
+    """
+    for directory in spools(settings.spool_dir):
+        saved = saved_record(directory)
+        if saved is None:
+            continue
+        spool = Spool(directory, format_of(saved[0]))
+        manifest = manifest_path(Outbox.of(spool).directory, saved[0])
+        try:
+            age = time.time() - manifest.stat().st_mtime
+        except FileNotFoundError:
+            continue
+        if age > _MADE_SECONDS and not spool.is_followed():
+            remove_takes(spool)
 
 
 def recover_unqueued(settings: Settings, client: redis.Redis) -> int:

@@ -8,18 +8,19 @@ import pytest
 
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
-from recording_farm.farm.jobs import finish as finish_module
 from recording_farm.farm.jobs.finish import finish
 from recording_farm.farm.recording.model import FileKind, Recording, Status
 from recording_farm.farm.recording.outputs import Output, OutputKind, OutputState
 from recording_farm.farm.recording.records import Records, record_key
-from recording_farm.farm.recovery.local_spool import recover_unqueued
+from recording_farm.farm.recording.transfers import Transfer
+from recording_farm.farm.recovery import local_spool
+from recording_farm.farm.recovery.local_spool import recover_unqueued, remove_made_takes
 from recording_farm.farm.spool.outbox import Outbox
+from recording_farm.farm.spool.record_copy import save_record
 from recording_farm.farm.spool.spool import spool_of
 from testkit.farm import Farm
 from testkit.recordings import new_recording
 from testkit.settings import set_environment
-from testkit.waiting import wait_until
 
 
 @pytest.fixture
@@ -93,19 +94,24 @@ def test_takes_should_stay_until_live_outputs_have_read_them(farm: Farm, recordi
 
 
 @pytest.mark.usefixtures("_here")
-def test_upload_should_not_wait_until_the_takes_are_deleted(
+def test_takes_should_be_deleted_soon_while_a_file_waits_for_a_customer(
     farm: Farm, recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[Status] = []
-
-    def delete_slowly(_: object) -> None:
-        wait_until(lambda: farm.records.get(None, recording.id).status is Status.UPLOADED)
-        seen.append(farm.records.get(None, recording.id).status)
-
-    monkeypatch.setattr(finish_module, "remove_takes", delete_slowly)
+    farm.records.set_transfer(recording.id, Transfer(target="s3"), only_new=True)
+    spool = spool_of(recording, farm.settings)
+    save_record(spool, farm.records.get(None, recording.id), {})
+    take = spool.directory / "take-000.mp4"
+    take.write_bytes(b"take")
     finish(str(recording.id))
-    # The job ends with the deletion, not before.
-    assert seen == [Status.UPLOADED]
+    assert farm.records.get(None, recording.id).status is Status.UPLOADING
+    remove_made_takes(farm.settings)
+    assert take.exists()  # the uploads that end now need the disk
+    monkeypatch.setattr(local_spool, "_MADE_SECONDS", -1)
+    with spool.followed():
+        remove_made_takes(farm.settings)
+        assert take.exists()
+    remove_made_takes(farm.settings)
+    assert not take.exists()
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 100 + b"no player would open it"], ids=["empty", "broken"])
