@@ -70,6 +70,9 @@ _FOR_EVER_US: Final = 1 << 62
 _DIRECTORY: Final = ".cut"
 _RESULT: Final = ".cut.json"
 _ENDED: Final = ".takes-ended"
+_JOURNAL_SECONDS: Final = 1.0
+"""A journal is read so often. Each read has a second of frames joined, which costs less than one by one."""
+
 _OPTIONS: Final = {"analyzeduration": "0"}
 """The header of a take describes all of its streams; nothing has to be read ahead."""
 
@@ -281,20 +284,28 @@ class _TakeFollower:
         self._take = take
         self._inode = take.path.stat().st_ino
         self._settled_us = -1
-        self._checked = 0.0
+        self._due = 0.0
         self._is_kept = False
 
     def look(self, time_us: int) -> TakeMedia:
         """See `Look`. Raises StoppedError, _DiscardedError."""
-        while not (0 <= time_us <= self._settled_us or self._recheck(time_us)):
+        while not self._is_settled(time_us):
             self._following.wait()
         return self._take
 
-    def _recheck(self, time_us: int) -> bool:
-        """Read the take's journal again; whether all is known up to a time."""
+    def _is_settled(self, time_us: int) -> bool:
+        """Whether all is known up to a time; reads the take's journal again when it is due."""
+        if 0 <= time_us <= self._settled_us:
+            return True
+        is_over = self._following.is_over()
+        if time.monotonic() < self._due and not is_over:
+            return False
+        self._due = time.monotonic() + _JOURNAL_SECONDS
+        return self._recheck(time_us, is_over=is_over)
+
+    def _recheck(self, time_us: int, *, is_over: bool) -> bool:
         if not self._is_kept:
             self._refuse_discarded()
-        is_over = self._following.is_over()
         self._take = take_of(self._take.path)
         journal = read_journal(self._take.path.with_suffix(".json"))
         if journal is not None:
