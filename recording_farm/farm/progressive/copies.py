@@ -1,7 +1,7 @@
 """How far each copy of a recording is behind it, from the files of its spool.
 
-Nothing has to be told by who cuts or uploads: the state of the cut says how much is cut, the journals of the
-takes how much is recorded, and the receipts (`farm.progressive.sent_parts`) how much a storage has.
+The state of the cut says how much is cut, the journals of the takes say how much is recorded, and the
+receipts (`farm.progressive.sent_parts`) say how much a storage has. So cutting and uploading report nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,14 @@ from recording_farm.farm.spool.spool import Spool
 
 LATE_PARTS: Final = 3
 LATE_SECONDS: Final = 300
-"""A copy has fallen behind when it is so many seconds behind, and so many whole parts wait or so many seconds
-are not cut. A storage that keeps up leaves less than one part; the cut is 13 s behind the recorder."""
+"""A copy has fallen behind when it is `LATE_SECONDS` behind, and either `LATE_PARTS` whole parts wait or
+`LATE_SECONDS` are not cut. Normal are less than one part, and a cut 13 s behind the recorder."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """What there is of a recording: `body_bytes` are cut, up to `cut_us`; `uncut_us` more are recorded."""
+    """State of a recording: `body_bytes` are cut, up to the time `cut_us`; another `uncut_us` are
+    recorded."""
 
     body_bytes: int = 0
     cut_us: int = 0
@@ -45,7 +46,7 @@ class Arrived:
 
 
 def copy_in_parts(made: Made, arrived: Arrived, arrived_us: int, part_bytes: int) -> Copy:
-    """How far a copy is that is uploaded in parts of so many bytes, and has what is before `arrived_us`."""
+    """Progress of a copy that is uploaded in parts of `part_bytes`, and is complete up to `arrived_us`."""
     behind_us = made.uncut_us + max(0, made.cut_us - arrived_us)
     waiting = made.body_bytes - (arrived.end or FIRST_BYTES)
     is_late = waiting >= LATE_PARTS * part_bytes or made.uncut_us >= LATE_SECONDS * 1_000_000
@@ -58,7 +59,7 @@ def copy_in_parts(made: Made, arrived: Arrived, arrived_us: int, part_bytes: int
 
 
 def whole_copy(made: Made) -> Copy:
-    """How far a copy is that is uploaded as a whole when its recording has ended."""
+    """Progress of a copy that is uploaded as a whole, after the end of its recording."""
     return Copy(uploaded_bytes=0, behind_seconds=round((made.cut_us + made.uncut_us) / 1e6, 1))
 
 
@@ -73,10 +74,10 @@ class CopiesOfSpool:
         self._last: dict[str, Copy] = {}
 
     def look(self, parts: Mapping[str, int] | None, at_hand: str | None) -> dict[str, Copy]:
-        """How far they are now, by target; where that is not known any more, the last figures are kept.
+        """Their progress now, by target; or the last known one, if it cannot be read any more.
 
-        `parts` has the sizes of parts of the targets that get them, None before that is known; `at_hand` is a
-        target to which nothing is uploaded.
+        `parts` has the part sizes of the targets that take parts, None while unknown. `at_hand` is a target
+        to which nothing is uploaded.
         """
         if self._recording is None:
             saved = saved_record(self._directory)
@@ -125,7 +126,8 @@ class CopiesOfSpool:
         return found
 
     def _arrived_at(self, outbox: Outbox, target: str, identity: str) -> Arrived:
-        """What a target has of a body. The receipts of hours are long, and read once for each part."""
+        """The part of a body that a target has. Receipts of hours are long, so they are read once for each
+        part."""
         version = version_of_ahead(outbox, target)
         if version is None:
             return Arrived()
@@ -140,7 +142,7 @@ class CopiesOfSpool:
 
 
 def made_of(spool: Spool, progress: CutProgress | None) -> Made:
-    """What is recorded and cut. Takes that another node recorded count as far as they are cut."""
+    """How much is recorded and cut. Takes of another node count as far as they are cut."""
     first = 0 if progress is None else progress.take
     journals = [
         journal
@@ -158,5 +160,5 @@ def _time_of(spool: Spool, outbox: Outbox, arrived: Arrived) -> int:
     try:
         return time_in_body(cut_directory(outbox), spool.format, arrived.end) if arrived.end else 0
     except OSError:
-        # The cut has just been finished, or begins again.
+        # The cut has just been finished or restarted.
         return 0

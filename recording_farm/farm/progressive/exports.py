@@ -1,7 +1,7 @@
-"""Files that are made of the growing cut while it grows: audio in another file, and interactive archives.
+"""Files that are made from the growing cut: audio in a file of its own, and interactive archives.
 
-Each has a thread. An encoder's state cannot be saved: another process begins its file again, with the
-beginning of the body. What fails here is made by the job that finishes the recording.
+Each has a thread. The state of an encoder cannot be saved, so another process starts the file again from the
+beginning of the body. If an export fails here, the job that finishes the recording makes it.
 """
 
 import json
@@ -49,11 +49,11 @@ _KINDS: Final = {Kind.VIDEO: "video", Kind.AUDIO: "audio"}
 
 
 class _StoppedError(FarmError):
-    """The thread was told to stop before the file was whole."""
+    """The thread was stopped before the file was complete."""
 
 
 class Export(threading.Thread):
-    """Makes one file of the outbox; `grown` is it, once the thread has ended well."""
+    """Makes one file in the outbox; `grown` is the file, once the thread has succeeded."""
 
     kinds: ClassVar[tuple[Kind, ...]]
 
@@ -74,11 +74,11 @@ class Export(threading.Thread):
         self.grown: GrownFile | None = None
 
     def stop(self) -> None:
-        """Leave the file to others."""
+        """Stop the thread; others make the file."""
         self._stopping.set()
 
     def read_body(self, offset: int, size: int) -> bytes | None:
-        """So many bytes of its body; None while it has not got them, and once the file is being finished.
+        """Read `size` bytes of its body; None while it is too short, and once the file is being finished.
 
         Raises OSError.
         """
@@ -97,7 +97,9 @@ class Export(threading.Thread):
         except _StoppedError:
             pass
         except (av.FFmpegError, OSError, MediaError) as error:
-            logger.warning("%s is not made while it is recorded: %s", self._target.name, error)
+            logger.warning(
+                "cannot make %s while it is recorded, trying again at the end: %s", self._target.name, error
+            )
         finally:
             with self._reading:
                 self._growing = None
@@ -111,7 +113,7 @@ class Export(threading.Thread):
             has_begun = False
             with ExitStack() as opened:
                 while True:
-                    # In this order: behind the result there are no more entries.
+                    # In this order: once there is a result, no more entries are added.
                     result, entries = following.result, following.entries
                     if not has_begun:
                         has_begun = self._open(packets, entries, opened, is_all=result is not None)
@@ -128,7 +130,7 @@ class Export(threading.Thread):
     def _finished(self, result: CutFile) -> GrownFile:
         with self._reading:
             has_begun = self._growing is not None
-            # From now on its body does not lie where it lay.
+            # From now on its body is moved.
             self._growing = None
         if not has_begun:
             raise NothingRecordedError("there is no sound in it")
@@ -150,10 +152,10 @@ class Export(threading.Thread):
 
     @abstractmethod
     def _begin(self, streams: Sequence[Stream], metadata: dict[str, str], opened: ExitStack) -> Growing:
-        """Begin the file, which is open until its end, on the stack."""
+        """Begin the file; the stack closes it at the end."""
 
     def _look(self, result: CutFile | None) -> None:
-        """Look for what belongs before the next packets."""
+        """Add texts that belong before the next packets."""
 
     @abstractmethod
     def _add(self, packet: Packet, kind: Kind) -> None:
@@ -218,7 +220,7 @@ class _Archive(Export):
 
 
 def exports_of(recording: Recording, spool: Spool, following: Following) -> list[Export]:
-    """The files that are made of the cut of a recording."""
+    """The exports of a recording."""
     exports: list[Export] = []
     if recording.timed_texts:
         exports.append(_Archive(following, spool, recording.output_file_name))
@@ -229,7 +231,7 @@ def exports_of(recording: Recording, spool: Spool, following: Following) -> list
 
 
 def grown_file(outbox: Outbox, name: str) -> GrownFile | None:
-    """A file that was made while the recording ran, if it is whole."""
+    """An export that was made during the recording, if it is complete."""
     try:
         saved = json.loads(_note(outbox, name).read_text())
         blocks = tuple(Block(**block) for block in saved["body"]["blocks"])
@@ -242,7 +244,7 @@ def grown_file(outbox: Outbox, name: str) -> GrownFile | None:
 
 
 def save_grown(outbox: Outbox, file: GrownFile) -> None:
-    """Remember that a file is whole. Raises OSError."""
+    """Remember that an export is complete. Raises OSError."""
     content = json.dumps({"identity": file.identity, "body": asdict(file.body)})
     write_file(_note(outbox, file.path.name), content)
 

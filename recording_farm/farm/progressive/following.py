@@ -1,7 +1,8 @@
 """Cuts the takes of a recording while they are recorded, some seconds behind the recorder.
 
-The process of the node does so (`farm.progressive.node`). The job that finishes the recording tells it that
-the last take has ended, and waits for the file. If that process died, the job continues the cut itself.
+The node's process `progressive` does this (`farm.progressive.node`). The job that finishes the recording
+marks that the last take has ended, and waits for the file. If the process died, the job continues the cut
+itself.
 """
 
 import json
@@ -43,17 +44,18 @@ from recording_farm.farm.storage.backends.disk import read_at
 logger = logging.getLogger(__name__)
 
 SETTLE_US: Final = round((CHUNK_SECONDS + 3) * 1_000_000)
-"""How much later all is known of a frame: its lag comes with a piece of the compositor's trace."""
+"""Delay until everything is known about a frame: its lag comes with the next piece of the compositor's
+trace."""
 
 AUDIO_SETTLE_US: Final = 2_000_000
-"""The same for audio alone, which has no lag; a take may still be discarded as it begins."""
+"""The same for audio only, which has no lag; a take may still be discarded at its start."""
 
 CLAIM: Final = "cut"
-"""The lock of an outbox that the process holds which cuts."""
+"""The lock of an outbox that is held by the process that cuts."""
 
 
 class Exporting(Protocol):
-    """A thread that makes a file of the growing cut, and ends soon after the cut is finished."""
+    """A thread that makes a file from the growing cut, and ends soon after the cut."""
 
     def is_alive(self) -> bool:
         """See `threading.Thread`."""
@@ -62,7 +64,7 @@ class Exporting(Protocol):
         """See `threading.Thread`."""
 
     def stop(self) -> None:
-        """Leave the file to others."""
+        """Stop the thread; others make the file."""
 
 
 _FOR_EVER_US: Final = 1 << 62
@@ -71,21 +73,21 @@ _DIRECTORY: Final = ".cut"
 _RESULT: Final = ".cut.json"
 _ENDED: Final = ".takes-ended"
 _JOURNAL_SECONDS: Final = 1.0
-"""A journal is read so often. Each read has a second of frames joined, which costs less than one by one."""
+"""Between two reads of a journal. Joining a second of frames costs less than joining them one by one."""
 
 _OPTIONS: Final = {"analyzeduration": "0"}
-"""The header of a take describes all of its streams; nothing has to be read ahead."""
+"""The header of a take describes all of its streams, so nothing is read ahead."""
 
 
 class StoppedError(FarmError):
-    """This process is to stop; another one continues the cut."""
+    """This process must stop; another one continues the cut."""
 
 
 class Following:
     """The growing cut of one recording's takes into the file `name` of its outbox."""
 
     def __init__(self, spool: Spool, name: str, title: str, is_stopping: Callable[[], bool]) -> None:
-        """Continue what is there. Only the process that holds the claim `cut` may. Raises OSError."""
+        """Continue the cut in the outbox. Only for the process that holds the claim `cut`. Raises OSError."""
         self._spool = spool
         self._outbox = Outbox.of(spool)
         self._target = self._outbox.directory / name
@@ -95,18 +97,18 @@ class Following:
         self._is_finishing = False
         self.result: CutFile | None = None
         self.finished = threading.Event()
-        """Set when `result` is there."""
+        """Set as soon as there is a `result`."""
         self.settle_us = SETTLE_US if spool.format.audio_only is None else AUDIO_SETTLE_US
         directory = cut_directory(self._outbox)
         self._cut = GrowingCut(directory, spool.format)
         self._restored = read_restored(self._outbox) or NOTHING_RESTORED
         if any(ahead.end > self._cut.body_size for ahead in _all_ahead(self._outbox)):
-            # A power cut took the last state: what follows may differ from what was sent.
+            # A power failure lost the last state: the body may now differ from the parts.
             self._cut.close()
             shutil.rmtree(directory)
             self._cut = GrowingCut(directory, spool.format)
         if self._restored.identity not in {"", self._cut.identity}:
-            # The takes of the other node are not here, but for their end.
+            # Only the end of the other node's takes is here.
             self._cut.close()
             raise restore_again(self._outbox)
 
@@ -117,11 +119,11 @@ class Following:
 
     @property
     def body_size(self) -> int:
-        """Bytes of the file's body that will not change any more."""
+        """Bytes of the file's body, which never change."""
         return self._cut.body_size
 
     def read_body(self, offset: int, size: int) -> bytes | None:
-        """So many bytes of the body; None while it has not got them, and once the file is being finished.
+        """Read `size` bytes of the body; None while it is too short, and once the file is being finished.
 
         Raises OSError.
         """
@@ -130,7 +132,7 @@ class Following:
                 return None
             is_restored = self._restored.identity == self._cut.identity
             if is_restored and self._restored.has_hole(offset, offset + size):
-                # A part of an upload that another node began. The transfer sends it, from the store.
+                # Another node sent these bytes in parts. The transfer sends them elsewhere, from the store.
                 return None
             with self._cut.body.open("rb", buffering=0) as file:
                 return read_at(file, offset, size)
@@ -156,7 +158,7 @@ class Following:
         return file_metadata(self._cut.began_us, self._title)
 
     def read_packets(self, offset: int, size: int) -> bytes:
-        """So many bytes of the body, which are there; also when the file is finished. Raises OSError."""
+        """Read `size` bytes of the body, also after the file is finished. Raises OSError."""
         with self._reading:
             file, begin = self._cut.body, 0
             if self.result is not None:
@@ -168,13 +170,13 @@ class Following:
     def run(self, exports: Sequence[Exporting] = ()) -> CutFile:
         """Follow the takes until they have ended, then finish the file, and wait for its exports.
 
-        Raises StoppedError, NothingRecordedError when there is nothing in it, CutError when the disk fails.
+        Raises StoppedError, NothingRecordedError if the takes are empty, CutError if the disk fails.
         """
         try:
             try:
                 self._follow()
                 with self._reading:
-                    # From now on the body does not begin at the beginning of its file.
+                    # From now on the body is moved behind a head.
                     self._is_finishing = True
                     self.result = self._cut.finish(self._target, self._title, self._padding())
             finally:
@@ -195,7 +197,7 @@ class Following:
             export.join(LOOK_SECONDS)
 
     def _padding(self) -> Padding:
-        """How the head must be padded for the uploads in parts that have begun."""
+        """The padding of the head that the uploads in parts need."""
         found = (ahead.padding for ahead in _all_ahead(self._outbox) if ahead.identity == self.identity)
         return next((padding for padding in found if padding != NO_PADDING), NO_PADDING)
 
@@ -208,19 +210,19 @@ class Following:
                     follower = _TakeFollower(self, take)
                     self._cut.add(take, source, follower.look)
             except av.FFmpegError as error:
-                logger.warning("take %s is broken and is left out: %s", take.path.name, error.strerror)
+                logger.warning("leaving out the damaged take %s: %s", take.path.name, error.strerror)
             except _DiscardedError:
                 logger.info("take %d was discarded", take.number)
                 continue
             number = take.number + 1
 
     def _next(self, number: int) -> TakeMedia | None:
-        """The take `number` or the next one there is, once it has begun; None when the takes have ended."""
+        """The take `number`, or the next existing one, once it has begun; None after the last take."""
         while True:
             over = self.is_over()
             for found in self._numbers_from(number):
                 take = take_of(self._spool.media(found))
-                # Its journal is written as it begins.
+                # The journal is written when a take begins.
                 if over or take.began_us is not None:
                     return take
             if over:
@@ -228,7 +230,7 @@ class Following:
             self.wait()
 
     def _numbers_from(self, number: int) -> list[int]:
-        """The numbers of the takes from `number` on; an empty file waits for its beginning."""
+        """The numbers of the takes from `number` on, without empty files."""
         return [
             each
             for each in sorted(self._spool.numbers())
@@ -255,7 +257,7 @@ class Following:
             file.close()
 
     def has_ended(self, take: TakeMedia) -> bool:
-        """Whether nothing will be added to a take: the next one has begun, or all have ended."""
+        """Whether a take is complete: the next one has begun, or all have ended."""
         assert take.number is not None
         return self.is_over() or bool(self._numbers_from(take.number + 1))
 
@@ -264,20 +266,20 @@ class Following:
         return (self._outbox.directory / _ENDED).exists()
 
     def wait(self) -> None:
-        """Wait for what comes next. Raises StoppedError when this process is to stop."""
+        """Wait for more of the takes. Raises StoppedError if this process must stop."""
         if self._is_stopping():
             raise StoppedError("another process continues the cut")
         self._cut.save_now_and_then()
-        # No event tells of it that would not cost more than these looks.
+        # Watching the files would cost more than these looks.
         time.sleep(LOOK_SECONDS)
 
 
 class _DiscardedError(FarmError):
-    """The recorder has discarded a take: it began at a bad moment, and another one took its place."""
+    """The recorder has discarded a take that began badly, and replaced it by another one."""
 
 
 class _TakeFollower:
-    """What is known of a take while it is recorded."""
+    """Follows one take while it is recorded."""
 
     def __init__(self, following: Following, take: TakeMedia) -> None:
         self._following = following
@@ -294,7 +296,7 @@ class _TakeFollower:
         return self._take
 
     def _is_settled(self, time_us: int) -> bool:
-        """Whether all is known up to a time; reads the take's journal again when it is due."""
+        """Whether the take is final up to a time; reads the take's journal again when it is due."""
         if 0 <= time_us <= self._settled_us:
             return True
         is_over = self._following.is_over()
@@ -317,7 +319,7 @@ class _TakeFollower:
             self._settled_us = _FOR_EVER_US
         if is_over or 0 <= time_us <= self._settled_us:
             return True
-        # Takes of another machine, or of a process that was killed.
+        # Takes of another machine, or of a killed process, have no clock that still runs.
         age_us = (time.time_ns() - self._take.path.stat().st_mtime_ns) // 1000
         return age_us > self._following.settle_us and self._following.has_ended(self._take)
 
@@ -333,9 +335,8 @@ class _TakeFollower:
 def finish_cut(spool: Spool, name: str, title: str) -> CutFile:
     """The file `name` of all takes of a recording that has ended, in its outbox.
 
-    Tells the process that follows the takes that there will be no more, and waits for it. If there is none,
-    the cut is continued here. Raises NothingRecordedError when there is nothing in it, CutError when the disk
-    fails.
+    Marks that there are no more takes, and waits for the process that follows them. Without such a process
+    the cut is continued here. Raises NothingRecordedError if the takes are empty, CutError if the disk fails.
     """
     outbox = Outbox.of(spool)
     end_takes(outbox)
@@ -348,39 +349,40 @@ def finish_cut(spool: Spool, name: str, title: str) -> CutFile:
             return Following(spool, name, title, lambda: False).run()
         except (NothingRecordedError, RestoredCutLostError):
             raise
-        except Exception as error:  # the work of another process: it may be damaged in any way
+        except Exception as error:  # the files of another process may be damaged in any way
             if not was_growing:
                 raise
             if (read_restored(outbox) or NOTHING_RESTORED).identity:
                 raise restore_again(outbox) from error
-            # Whatever is wrong with what was cut so far: the takes are still there.
-            logger.warning("cutting %s again from its beginning: %s", name, error)
+            # The takes are still there, whatever is wrong with the cut.
+            logger.warning("restarting the cut of %s from the beginning: %s", name, error)
             shutil.rmtree(growing, ignore_errors=True)
             return Following(spool, name, title, lambda: False).run()
 
 
 def restore_again(outbox: Outbox) -> RestoredCutLostError:
-    """Have a spool restored again before its cut is continued; returns the error to raise. Raises OSError."""
+    """Mark a spool to be restored again before its cut continues; returns the error to raise. Raises
+    OSError."""
     begin_restoring(outbox)
     shutil.rmtree(cut_directory(outbox), ignore_errors=True)
-    return RestoredCutLostError("what another node has recorded must be restored again")
+    return RestoredCutLostError("the replica of another node must be restored again")
 
 
 def end_takes(outbox: Outbox) -> None:
-    """Tell the process that follows the takes that there will be no more. Raises OSError."""
+    """Mark that there are no more takes. Raises OSError."""
     outbox.make()
     (outbox.directory / _ENDED).touch()
 
 
 def forget_cut(spool: Spool) -> None:
-    """Drop what was cut: the takes that are there are cut again from their beginning."""
+    """Drop the cut, so that the takes are cut again from the beginning."""
     outbox = Outbox.of(spool)
     shutil.rmtree(cut_directory(outbox), ignore_errors=True)
     (outbox.directory / _RESULT).unlink(missing_ok=True)
 
 
 def cut_directory(outbox: Outbox) -> Path:
-    """The directory of the growing cut, which is there until the file is finished."""
+    """The directory of the growing cut, which exists until the file is finished."""
     return outbox.directory / _DIRECTORY
 
 
@@ -390,7 +392,7 @@ def is_being_finished(spool: Spool) -> bool:
 
 
 def cut_result(outbox: Outbox) -> CutFile | None:
-    """The finished file of the takes, if it is there."""
+    """The finished file of the takes, if it exists."""
     try:
         fields = json.loads((outbox.directory / _RESULT).read_text())
         joints = tuple(TakeJoint(**joint) for joint in fields["joints"])

@@ -1,4 +1,4 @@
-"""What a recording has lost with a node: the entry `missing` of its timeline tells from when and how long."""
+"""The entry `missing` of a timeline: since when, and for how long, a file lacks what a lost node recorded."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,14 +14,14 @@ from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool
 
 _LEAST_US: Final = 100_000
-"""Less is the last fragment that any encoder takes along when it is killed."""
+"""Less is not noted: any killed encoder loses its last fragment."""
 
 
 def note_missing(spool: Spool, records: Records, recording_id: UUID, *, is_over: bool = False) -> bool:
     """Note in the timeline what is missing between what was restored and the first take of this node.
 
-    It is noted once, when that take has begun, or when there will be none. Returns whether all is noted that
-    there is. Raises NotFoundError, redis.RedisError, OSError.
+    It is noted once: when that take has begun, or when there will be none. Returns whether nothing is left to
+    note. Raises NotFoundError, redis.RedisError, OSError.
     """
     outbox = Outbox.of(spool)
     restored = read_restored(outbox)
@@ -45,7 +45,7 @@ def missing_entry(
         return _all_missing(spool, recording, resumed_us)
     journal = read_journal(spool.media(restored.last_take).with_suffix(".json"))
     if restored.until_us is None and journal is not None:
-        # Nothing of its first take was replicated but its journal.
+        # Only the journal of its first take was replicated.
         restored = replace(restored, until_us=journal.wall_us)
     if restored.until_us is None:
         return None
@@ -83,7 +83,7 @@ def _all_missing(spool: Spool, recording: Recording, resumed_us: int | None) -> 
         return None
     end = recording.stopped_time if resumed_us is None else _time(resumed_us)
     seconds = elsewhere.recorded_us / 1e6 if end is None else (end - elsewhere.began).total_seconds()
-    message = "what a lost node recorded is not in the file: the store has no replica of it"
+    message = "the recording of a lost node is not in the file: the store has no replica of it"
     return TimelineEntry(event="missing", time=elsewhere.began, seconds=round(seconds, 1), message=message)
 
 

@@ -1,6 +1,6 @@
-"""Finishes a file of which a part of the body is only in the store: another node sent it there in parts.
+"""Finishes a file whose body is partly in the store only, in parts that another node sent.
 
-The parts cannot be read before the upload is finished. So the store's copy is finished first, and fetched.
+The parts cannot be read before the upload is completed. So the store's copy is completed first, and fetched.
 """
 
 import logging
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 
 def finish_whole_cut(recording: Recording, spool: Spool, settings: Settings) -> CutFile:
-    """The file of all takes, as `finish_cut` makes it, with the bytes that are only in the store.
+    """The file of all takes, like `finish_cut`, but with the bytes that are only in the store.
 
-    If the store has lost them, the file has the takes that are here. Raises StorageError, OSError and what
-    `finish_cut` raises.
+    If the store has lost them, the file has only the takes of this node. Raises StorageError, OSError, and
+    the errors of `finish_cut`.
     """
     outbox = Outbox.of(spool)
     cut = finish_cut(spool, cut_name(recording), recording.meeting_id)
@@ -38,16 +38,16 @@ def finish_whole_cut(recording: Recording, spool: Spool, settings: Settings) -> 
     if restored is None or not restored.hole_end or restored.identity != cut.identity:
         return cut
     store = open_store(settings)
-    # An earlier attempt may have come so far that the upload is over.
+    # An earlier attempt may have completed the upload.
     if not _fetch(store, recording, cut):
         placed = _finish(store, recording, outbox, cut, restored, settings)
         if placed is not None and _fetch(store, recording, cut):
             outbox.note_arrival(STORE, _kind(recording), placed)
         elif _fetch(store, recording, cut, is_any=True):
-            # A node between has finished the file, and was lost before anybody knew.
+            # Another node completed the file, and was lost before it could report that.
             cut = replace(cut, checksums=BodyChecksums())
         else:
-            logger.error("the store has lost the parts of another node; the file begins behind them")
+            logger.error("the store has lost the parts of another node; the file begins after them")
             cut.path.unlink(missing_ok=True)
             save_restored(outbox, replace(restored, hole_begin=0, hole_end=0, identity=""))
             forget_cut(spool)
@@ -65,7 +65,7 @@ def _finish(
     restored: Restored,
     settings: Settings,
 ) -> StoredObject | None:
-    """Finish the store's copy; None if it no longer has the parts."""
+    """Complete the store's copy; None if the store no longer has the parts."""
     ahead = read_ahead(outbox, STORE)
     if ahead is None or ahead.end < restored.hole_end:
         return None
@@ -74,9 +74,9 @@ def _finish(
 
 
 def _fetch(store: Store, recording: Recording, cut: CutFile, *, is_any: bool = False) -> bool:
-    """Fetch the file in place of the one with a hole, if the store has it. Raises StorageError, OSError.
+    """Replace the file with a hole by the store's, if there is one. Raises StorageError, OSError.
 
-    With `is_any` also one with other bytes.
+    `is_any` accepts a file with other bytes, too.
     """
     name = cut.path.name
     wanted = describe_grown(cut.path, _kind(recording), cut.checksums, has_hole=True).file

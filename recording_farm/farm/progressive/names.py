@@ -9,7 +9,7 @@ from recording_farm.farm.recording.model import Recording
 def cut_name(recording: Recording) -> str:
     """The name of the file that the takes are cut into.
 
-    It is the finished file, unless that is made of it: an archive, or audio in another encoding.
+    It is the finished file, or the source of it: of an archive, or of audio in another encoding.
     """
     file = Path(recording.output_file_name)
     if recording.timed_texts:
@@ -20,7 +20,7 @@ def cut_name(recording: Recording) -> str:
 
 
 def is_main_file(recording: Recording) -> bool:
-    """Whether what the takes are cut into is the finished file, and not something it is made of."""
+    """Whether the takes are cut directly into the finished file."""
     return cut_name(recording) == recording.output_file_name
 
 

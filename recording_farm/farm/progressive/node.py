@@ -1,7 +1,7 @@
 """The process of each node that follows its recordings: it cuts and uploads them while they are recorded.
 
-It reads the spool and needs no queue; Redis tells it whether a recording still is this node's. When it dies,
-it is started again and continues; when it is away, the jobs that finish recordings do its work.
+It reads the spool and needs no queue; Redis says whether this node still owns a recording. If the process
+dies, the worker restarts it and it resumes. Without it, the jobs that finish recordings do its work.
 """
 
 import logging
@@ -53,16 +53,16 @@ from recording_farm.farm.telemetry.logs import about
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 0.5
-"""Between two looks for new recordings; no event tells of a new directory that would not cost more."""
+"""Between two looks for new recordings; watching the directory would cost more."""
 
 _RETRY_LOOKS: Final = 20
-"""So many looks after a failure, another try begins."""
+"""Number of looks between a failure and the retry."""
 
 _MOST_RESTORES: Final = 3
-"""So often a replica that cannot be restored is tried; then the recording begins behind it."""
+"""Attempts to restore a replica; then the file begins after the loss."""
 
 _END_SECONDS: Final = 10
-"""Time to stop; what is not cut by then is cut by others."""
+"""Time to stop; others cut the rest."""
 
 
 def run_progressive(settings: Settings) -> None:
@@ -88,7 +88,7 @@ def run_progressive(settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class _Node:
-    """What all followers of this process share."""
+    """Shared by all followers of this process."""
 
     settings: Settings
     stopping: threading.Event
@@ -121,13 +121,13 @@ class _Follower:
 
     @property
     def part_bytes(self) -> dict[str, int] | None:
-        """The sizes of parts of the targets that get them, by name; None before it is followed."""
+        """Part sizes by target, of the targets that take parts; None before the recording is followed."""
         if self._sending is None:
             return None
         return {sender.target: sender.part_bytes for sender in self._sending if sender.takes_parts}
 
     def run_if_due(self) -> None:
-        """Begin, if nobody follows it and it runs."""
+        """Start following, unless it is followed already or waits for a retry."""
         if self._looks_until_due:
             self._looks_until_due -= 1
         elif self._thread is None or not self._thread.is_alive():
@@ -147,12 +147,14 @@ class _Follower:
             except (StoppedError, NothingRecordedError) as error:
                 logger.debug("%s", error)
             except (MediaError, FarmError, OSError) as error:
-                logger.warning("recording %s is not cut while it runs: %s", self._directory.name, error)
+                logger.warning(
+                    "recording %s is not cut while it runs, retrying: %s", self._directory.name, error
+                )
 
     def _follow(self) -> None:
         saved = saved_record(self._directory)
         if saved is None:
-            # Its recorder is about to write it.
+            # The recorder is about to write the record.
             self._looks_until_due = 0
             return
         recording, sealed = saved
@@ -161,7 +163,7 @@ class _Follower:
         if is_being_finished(spool):
             return
         if not (spool.numbers() or was_elsewhere):
-            # Its page is being opened. It is followed, and replicated, from its first second on.
+            # The page is being opened; look again soon, to replicate from the first second.
             self._looks_until_due = 0
             return
         with Outbox.of(spool).claimed(CLAIM) as mine:
@@ -174,7 +176,7 @@ class _Follower:
         if store is not None and not self._is_restored(spool, store, recording):
             return
         if last_take_over(recording.timeline) is not None and read_restored(Outbox.of(spool)) is None:
-            # So the timeline tells that what was before is missing.
+            # Then the timeline says that the part before is missing.
             save_restored(Outbox.of(spool), NOTHING_RESTORED)
         following = Following(
             spool,
@@ -184,11 +186,11 @@ class _Follower:
         )
         sources = [_Source(None, following.identity, following.read_body)] if is_main_file(recording) else []
         restored = read_restored(Outbox.of(spool)) or NOTHING_RESTORED
-        # Not without the beginning of the body.
+        # Exports need the beginning of the body.
         exports = [] if restored.hole_end else exports_of(recording, spool, following)
         sources += [_Source(each.name, each.identity, each.read_body) for each in exports]
         senders = self._senders(recording, sealed, Outbox.of(spool), sources)
-        # Not those of exports, whose targets have other names.
+        # Without the senders of exports, whose targets have other names.
         targets = {transfer.target for transfer in recording.transfers}
         self._sending = [sender for sender in senders if sender.target in targets]
         threads: list[Sender | ReplicaThread] = [*senders]
@@ -206,13 +208,13 @@ class _Follower:
         finally:
             for export in exports:
                 export.stop()
-                # While the claim is held: another process begins the same file again.
+                # While the claim is held: afterwards another process may start the same file again.
                 export.join()
             for thread in threads:
                 thread.stop()
 
     def _is_restored(self, spool: Spool, store: Store, recording: Recording) -> bool:
-        """Restore what an earlier node has replicated; false to try it again in some seconds."""
+        """Restore the replica of an earlier node; false to retry in some seconds."""
         try:
             restore_if_behind(spool, store, recording, self._settings)
         except StorageError as error:
@@ -221,28 +223,28 @@ class _Follower:
                 elsewhere is NOTHING_ELSEWHERE and not is_restoring(Outbox.of(spool))
             ):
                 return True
-            logger.warning("what an earlier node recorded cannot be restored now: %s", error.message)
+            logger.warning("cannot restore the replica of an earlier node, retrying: %s", error.message)
             return False
         except NotRestorableError as error:
-            # An object may have been deleted in favor of a newer one just then.
+            # An object may just have been replaced by a newer one.
             self._failed_restores += 1
-            logger.error("what an earlier node recorded cannot be restored: %s", error.message)
+            logger.error("the replica of an earlier node is not usable: %s", error.message)
             return self._failed_restores >= _MOST_RESTORES
         return True
 
     def _note_missing(self, recording: Recording, spool: Spool) -> None:
-        """Note once what was lost with another node, when this one has begun a take."""
+        """Add the entry `missing` to the timeline, once, when this node has begun a take."""
         while not self._node.stopping.wait(_LOOK_SECONDS) and not is_being_finished(spool):
             try:
                 if note_missing(spool, self._node.records, recording.id):
                     return
             except (redis.RedisError, FarmError, OSError) as error:
-                logger.debug("the timeline does not tell yet what is missing: %s", error)
+                logger.debug("cannot note in the timeline yet that a part is missing: %s", error)
 
     def _senders(
         self, recording: Recording, sealed: dict[str, str], outbox: Outbox, sources: list[_Source]
     ) -> list[Sender]:
-        """A sender of each file for each place that takes parts."""
+        """One sender for each file and each place that takes parts."""
         return [
             sender
             for source in sources
@@ -257,9 +259,9 @@ class _Follower:
             place = self._place(recording, target, sealed.get(target), source.name)
         except (StorageError, SettingsError) as error:
             # The transfer at the end reports it.
-            logger.warning("%s takes no parts: %s", target, error.message)
+            logger.warning("cannot upload parts to %s: %s", target, error.message)
             return None
-        # The heads of other files cannot be padded to whole parts.
+        # Only the head of the main file can be padded to whole parts.
         if place is None or (place.rules.same_size and source.name is not None):
             return None
         part_bytes = part_bytes_of(recording, format_of(recording).max_bitrate, place.rules)
@@ -281,5 +283,5 @@ class _Follower:
             sealed = self._node.records.sealed_target(recording.id, target)
             return self._place(recording, target, sealed, name)
         except (redis.RedisError, FarmError) as error:
-            logger.debug("%s keeps its credentials: %s", target, error)
+            logger.debug("cannot get newer credentials of %s: %s", target, error)
             return None

@@ -1,7 +1,7 @@
-"""Whether a recording still is this node's, as Redis says: only its node may change what the store has of it.
+"""Whether this node still owns a recording, by Redis: only the owner may write its parts and its replica.
 
-Another node takes a recording over when this one has sent no heartbeat for `GONE_AFTER` seconds. So an answer
-is good for some seconds less, also while Redis cannot be reached: then parts wait until it can be.
+Another node takes a recording over after `GONE_AFTER` seconds without a heartbeat of this one. So an answer
+of Redis is a lease of half that time. If it expires because Redis is away, parts wait until Redis is back.
 """
 
 import logging
@@ -20,19 +20,19 @@ from recording_farm.farm.recording.records import Records
 logger = logging.getLogger(__name__)
 
 _FRESH_SECONDS: Final = 2.0
-"""Redis is asked again after so long."""
+"""How long an answer is used before Redis is asked again."""
 
 _LEASE_SECONDS: Final = GONE_AFTER / 2
-"""So long an answer is good. The rest of `GONE_AFTER` is for a part that is on its way."""
+"""How long an answer is valid. The rest of `GONE_AFTER` is for a part that is being sent."""
 
 
 @dataclass
 class _Answer:
     asked: float = float("-inf")
     mine: float = float("-inf")
-    """When Redis last said that the recording is this node's, in seconds of CLOCK_MONOTONIC."""
+    """When Redis last confirmed this node as the owner, in seconds of CLOCK_MONOTONIC."""
     other: bool = False
-    """Whether it last said that the recording is another's, or deleted."""
+    """Whether, by the last answer, another node owns the recording, or it was deleted."""
 
 
 class Ownership:
@@ -46,12 +46,12 @@ class Ownership:
         self._lock = threading.Lock()
 
     def is_mine(self, recording_id: UUID) -> bool:
-        """Whether this node has the recording now; false while nobody can tell."""
+        """Whether this node owns the recording; false while that is unknown."""
         answer = self._ask(recording_id)
         return not answer.other and time.monotonic() - answer.mine < _LEASE_SECONDS
 
     def is_lost(self, recording_id: UUID) -> bool:
-        """Whether another node has the recording, or it was deleted; false while nobody can tell."""
+        """Whether another node owns the recording, or it was deleted; false while that is unknown."""
         return self._ask(recording_id).other
 
     def forget(self, recording_id: UUID) -> None:
@@ -66,15 +66,15 @@ class Ownership:
             if began - answer.asked < _FRESH_SECONDS:
                 return answer
             answer.asked = began
-        # Not while the lock is held: the others have the last answer.
+        # Without the lock: other threads use the last answer meanwhile.
         try:
             node = self._records.node_of(recording_id)
         except NotFoundError:
             answer.other = True
         except redis.RedisError as error:
-            logger.debug("Redis cannot tell whose recording %s is: %s", recording_id, error)
+            logger.debug("cannot ask Redis for the owner of recording %s: %s", recording_id, error)
         else:
-            # Before a worker has claimed it, it is nobody's.
+            # Before a worker has claimed it, nobody owns it.
             answer.other = node is not None and node != self._node
             if not answer.other:
                 answer.mine = began

@@ -24,7 +24,8 @@ from recording_farm.farm.storage.targets import SftpTarget, Target
 
 @dataclass(frozen=True)
 class Place:
-    """Where one file goes in parts. The functions are those of `PartsBackend`, and raise StorageError."""
+    """The destination of one file in parts. The functions are those of `PartsBackend`, and raise
+    StorageError."""
 
     rules: PartRules
     begin: Callable[[], dict[str, Any]]
@@ -43,15 +44,15 @@ def place_of(
 ) -> Place | None:
     """The place of a recording's main file, or of its file `name`, in a target, whose keys are `sealed`.
 
-    None if the file goes there as a whole, at the end: the target takes no parts, or needs none. To begin an
-    upload to an SFTP server it needs the known host keys. Raises StorageError, SettingsError.
+    None if the whole file is uploaded at the end: the target takes no parts, or needs none. Beginning an
+    upload to an SFTP server needs `host_keys`. Raises StorageError, SettingsError.
     """
     if target == STORE:
         return place_in_store(open_store(settings), recording, settings, name)
     if sealed is None:
         return None
     customers = open_target(Sealer(load_secret_key(settings)), recording.id, target, sealed)
-    # A request that gets no answer holds up the transfer at the end; whoever sends parts tries again.
+    # A request without an answer would delay the transfer at the end; the sender retries by itself.
     storage = open_backend(customers, settings.address_rule, tries=1)
     place = place_at_customer(storage, customers, recording, name)
     if isinstance(customers, SftpTarget) and host_keys is not None:
@@ -77,7 +78,7 @@ def _begin_at_known(
 
 
 def is_apart(settings: Settings) -> bool:
-    """Whether the store outlives the data directory of a node; else a hard link is all that it needs."""
+    """Whether the store is outside of the data directory; inside, storing a file is a hard link."""
     directory = settings.store_location.directory
     return directory is None or not directory.resolve().is_relative_to(settings.data_dir.resolve())
 

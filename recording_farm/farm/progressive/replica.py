@@ -1,7 +1,7 @@
 """Replicates a spool to the store every two seconds, for the node that takes over if this one is lost.
 
 It writes small objects (`farm.progressive.replica_format`) and deletes those that are no longer needed. It
-starts with a listing: a key that may not list cannot tidy up either, so nothing is replicated then.
+starts with a listing: a key that may not list could not clean up either, so there is no replica then.
 """
 
 import logging
@@ -36,24 +36,24 @@ from recording_farm.farm.storage.store import Store, open_store
 logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS: Final = 2.0
-"""Between two objects. With a fragment of a quarter of a second and the upload, a lost node loses less than
-six seconds."""
+"""Between two objects. Together with a fragment of a quarter of a second and the upload, less than six
+seconds are lost with a node."""
 
 CLAIM: Final = "replica"
 """The lock of an outbox that is held while its spool is replicated, or its replica is deleted."""
 
 _MOST_WAIT: Final = 10.0
-"""Seconds after a failure; each one doubles them."""
+"""Seconds before a retry; each failure doubles them."""
 
 _MOST_AT_ONCE: Final = 4
-"""So many objects are written between two looks: what the store got in parts meanwhile is not needed then."""
+"""Objects that are written before the next look, which leaves out what the store has received in parts."""
 
 _SMALL_BYTES: Final = 256 << 10
 _MOST_SMALL: Final = 64
-"""So many small ranges of a file are replaced by one, so that an index stays short."""
+"""So many small ranges of a file are merged into one, so that an index stays short."""
 
 NO_REPLICA: Final = frozenset({"no_permission"})
-"""Reasons for which a store can have no replica."""
+"""Errors with which a store cannot have a replica."""
 
 _DELETE_AT_ONCE: Final = 16
 _MARKER: Final = ".replica"
@@ -61,7 +61,7 @@ _MARKER: Final = ".replica"
 
 @dataclass(frozen=True)
 class _Missing:
-    """Bytes that the store has not got: of a file from an offset on, or a whole small file's."""
+    """Bytes that the store does not have: a range of a file, or a whole small file."""
 
     file: str
     offset: int
@@ -71,7 +71,7 @@ class _Missing:
 
 @dataclass
 class _Replicated:
-    """What the store has of a file, and of which content it is."""
+    """The ranges of a file that the store has, and the identity of the content."""
 
     identity: object
     ranges: list[Range] = field(default_factory=list)
@@ -147,7 +147,7 @@ class ReplicaWriter:
         except BaseException:
             for file, new in added:
                 self._files[file].ranges.remove(new)
-            # It may have arrived all the same.
+            # The object may have arrived all the same.
             self._present[self._next] = name
             self._next += 1
             raise
@@ -163,7 +163,7 @@ class ReplicaWriter:
         return Index({file: tuple(known.ranges) for file, known in self._files.items()})
 
     def _tidy(self) -> None:
-        """Delete what is no longer needed. The newest object has the index of all others."""
+        """Delete objects that are no longer needed. The newest object has the index of all others."""
         needed = {*self._index.pieces, self._next - 1}
         over = self._present.keys() - needed
         if len(over) >= _DELETE_AT_ONCE:
@@ -176,10 +176,10 @@ class ReplicaWriter:
 
 
 class ReplicaThread(threading.Thread):
-    """Replicates a spool until it is told to stop, while this node has the recording."""
+    """Replicates a spool until it is stopped, while this node owns the recording."""
 
     def __init__(self, spool: Spool, store: Store, recording_id: UUID, is_mine: Callable[[], bool]) -> None:
-        """`is_mine` tells whether the recording still is this node's, see `farm.progressive.ownership`."""
+        """`is_mine` says whether this node still owns the recording, see `farm.progressive.ownership`."""
         super().__init__(name=f"replica of {recording_id}", daemon=True)
         self._spool = spool
         self._store = store
@@ -212,21 +212,21 @@ class ReplicaThread(threading.Thread):
                 failures = 0
             except StorageError as error:
                 level = logging.DEBUG if failures else logging.WARNING
-                logger.log(level, "the store takes no replica of the spool now: %s", error.message)
+                logger.log(level, "cannot replicate the spool to the store now: %s", error.message)
                 failures = min(failures + 1, 10)
                 wait = min(INTERVAL_SECONDS * 2**failures, _MOST_WAIT)
                 if error.reason in NO_REPLICA and writer is None:
                     return
             except OSError as error:
                 # A file was just replaced.
-                logger.debug("the spool is not replicated now: %s", error)
+                logger.debug("cannot read the spool for its replica: %s", error)
 
 
 def replica_store(recording: Recording, settings: Settings) -> Store | None:
-    """The store that gets the replica of a recording's spool; None if there is to be none.
+    """The store for the replica of a recording's spool; None without a replica.
 
-    A recording whose files the store is not to keep has none, nor has a store in the node's data directory,
-    which would be lost with it. Raises SettingsError.
+    There is none if the store keeps no copy of the recording, or if it is in the node's data directory, which
+    would be lost with the node. Raises SettingsError.
     """
     return open_store(settings) if recording.keep_copy and is_apart(settings) else None
 
@@ -255,7 +255,7 @@ def drop_replica(outbox: Outbox, recording: Recording, settings: Settings) -> No
 
 
 def known_generation(outbox: Outbox) -> int:
-    """The generation of the replica that this node has written or restored last; 0 without one."""
+    """The generation of the replica that this node last wrote or restored; 0 without one."""
     try:
         return int((outbox.directory / _MARKER).read_text())
     except (FileNotFoundError, ValueError):
@@ -263,12 +263,12 @@ def known_generation(outbox: Outbox) -> int:
 
 
 def save_generation(outbox: Outbox, generation: int) -> None:
-    """Remember it. Raises OSError."""
+    """Remember the generation. Raises OSError."""
     write_file(outbox.directory / _MARKER, str(generation))
 
 
 def _needed(ranges: list[Range], grown: Grown) -> list[Range]:
-    """The ranges that have something of the intervals, without small ones that are to become one."""
+    """The ranges that overlap the intervals, without small ones that are written again as one."""
     kept = [
         each
         for each in ranges
@@ -279,7 +279,7 @@ def _needed(ranges: list[Range], grown: Grown) -> list[Range]:
 
 
 def _gaps(ranges: list[Range], grown: Grown) -> Iterator[Interval]:
-    """What of the intervals the ranges, in order, have not got."""
+    """The parts of the intervals that the ranges, in order, do not cover."""
     for begin, end in grown.intervals:
         position = begin
         for each in ranges:
@@ -293,7 +293,7 @@ def _gaps(ranges: list[Range], grown: Grown) -> Iterator[Interval]:
 
 
 def _batches(missing: Iterable[_Missing]) -> Iterator[list[_Missing]]:
-    """The data of one object each; what is longer is divided, but for a small file."""
+    """The data of each object. Ranges are divided to fit; small files are not."""
     batch: list[_Missing] = []
     size = 0
     for each in missing:

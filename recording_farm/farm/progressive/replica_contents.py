@@ -1,7 +1,8 @@
-"""What of a spool its replica needs, so that another node can continue the cut and its uploads.
+"""Decides which bytes of a spool its replica needs, so that another node can continue the cut and its
+uploads.
 
-Of the takes it needs what the saved state of the cut does not contain yet, of the body what the store has not
-got in parts, and small files whole. Files that only grow are replicated by ranges.
+They are the ends of the takes that are not in the saved state of the cut, the ranges of the body that are not
+in the store in parts, and all small files. Files that only grow are replicated by ranges.
 """
 
 import json
@@ -29,17 +30,18 @@ from recording_farm.farm.spool.spool import Spool
 CUT: Final = "out/.cut"
 
 _LONGEST_FRAGMENT_US: Final = 5_000_000
-"""A fragment or cluster is shorter. A tail begins so long before the first frame that is needed."""
+"""Longer than any fragment or cluster. A tail begins that long before the first frame that is needed."""
 
 _MOST_TAIL: Final = 64 << 20
-"""A process that starts again in the middle of a take learns within seconds which end of it is needed."""
+"""The longest tail. A process that starts in the middle of a take knows within seconds where the tail
+begins."""
 
 Interval = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Grown:
-    """The intervals that are needed of a file that only grows; `identity` changes when it begins again."""
+    """The needed intervals of a file that only grows; `identity` changes when the file is restarted."""
 
     identity: object
     intervals: tuple[Interval, ...]
@@ -47,7 +49,7 @@ class Grown:
 
 @dataclass(frozen=True)
 class Contents:
-    """What is needed of a spool's files, by their paths in it."""
+    """The needed bytes of a spool's files, by their paths in the spool."""
 
     grown: Mapping[str, Grown] = field(default_factory=dict)
     whole: Mapping[str, bytes] = field(default_factory=dict)
@@ -55,14 +57,14 @@ class Contents:
 
 @dataclass
 class TakeMarks:
-    """How long a take's file was at which times of the take (µs): all in it before is older."""
+    """Sizes of a take's file at times of the take (µs): the bytes before are older than that."""
 
     sizes: list[tuple[int, int]] = field(default_factory=list)
     last_size: int = 0
     last_time_us: int = 0
 
     def note(self, size: int, time_us: int) -> None:
-        """Add a mark. A file that does not grow has no marks: it may be of another machine."""
+        """Add a mark. A file that does not grow gets none: it may come from another machine."""
         if self.last_size and size > self.last_size:
             if not self.sizes:
                 self.sizes.append((self.last_size, self.last_time_us))
@@ -70,17 +72,17 @@ class TakeMarks:
         self.last_size, self.last_time_us = size, time_us
 
     def size_before(self, time_us: int) -> int:
-        """So many bytes have nothing that is later; earlier marks are forgotten."""
+        """The size that the file had before a time; earlier marks are forgotten."""
         while len(self.sizes) > 1 and self.sizes[1][1] <= time_us:
             del self.sizes[0]
         return self.sizes[0][0] if self.sizes and self.sizes[0][1] <= time_us else 0
 
 
 class SpoolContents:
-    """Looks at a spool that is recorded into."""
+    """Looks at the spool of a running recording."""
 
     def __init__(self, spool: Spool) -> None:
-        """Nothing is known of its takes yet."""
+        """Begin without marks of its takes."""
         self._spool = spool
         self._outbox = Outbox.of(spool)
         self._marks: dict[str, TakeMarks] = {}
@@ -89,8 +91,8 @@ class SpoolContents:
         self._ahead: Ahead | None = None
 
     def look(self) -> Contents:
-        """What is needed now. Raises OSError, also when a file was just replaced."""
-        # The parts first: then the state is at least as far.
+        """The bytes that are needed now. Raises OSError, also when a file was just replaced."""
+        # The receipts first, so that the state is at least as far as they are.
         whole = dict(self._receipts())
         ahead = self._sent(whole.get(f"{self._outbox.directory.name}/.{STORE}.ahead"))
         state, saved = self._state()
@@ -104,20 +106,21 @@ class SpoolContents:
         return Contents(grown, whole)
 
     def _receipts(self) -> Iterator[tuple[str, bytes]]:
-        # Not those of exports, which the other node begins again.
+        # Without those of exports, which the other node starts again.
         for target in targets_ahead(self._outbox):
             file = file_of_ahead(self._outbox, target)
             yield f"{self._outbox.directory.name}/{file.name}", file.read_bytes()
 
     def _sent(self, receipts: bytes | None) -> Ahead | None:
-        """What the store has, by the receipts that are replicated; they are read once while they stay."""
+        """The upload to the store, by the receipts that are replicated; they are parsed again only after a
+        change."""
         if receipts != self._receipts_of_store:
             self._receipts_of_store = receipts
             self._ahead = None if receipts is None else parsed_ahead(receipts)
         return self._ahead
 
     def _state(self) -> tuple[bytes, Mapping[str, Any]]:
-        """The state of the cut, as it is saved and as it is read."""
+        """The saved state of the cut, as bytes and parsed."""
         try:
             content = (self._spool.directory / CUT / "state").read_bytes()
             self._had_state = True
@@ -133,7 +136,7 @@ class SpoolContents:
         identity, body_size = saved["identity"], int(saved["body"])
         body: tuple[Interval, ...] = ((0, body_size),)
         if ahead is not None and ahead.identity == identity and ahead.parts:
-            # What is held back for the first part, and what is behind the parts.
+            # The bytes that are held back for the first part, and those behind the parts.
             body = ((0, ahead.held_back), (ahead.end, body_size))
         yield f"{CUT}/{BODY_NAME}", Grown(identity, body)
         rows = int(saved["checksums"]["rows"])
@@ -154,13 +157,13 @@ class SpoolContents:
             marks = self._marks.setdefault(file.name, TakeMarks())
             journal = read_journal(file.with_suffix(".json"))
             if journal is not None:
-                # Behind the look at the size: nothing in it is of a later time.
+                # After the look at the size, so nothing in the file is later than this time.
                 marks.note(status.st_size, journal.time_of(time.monotonic_ns() // 1000))
             begin = 0
             if place is not None and place["number"] == number:
                 begin = marks.size_before(_written_until(place) - _LONGEST_FRAGMENT_US)
                 if status.st_size - begin > _MOST_TAIL and not marks.sizes:
-                    raise OSError(f"it is not known yet which end of {file.name} is needed")
+                    raise OSError(f"the needed end of {file.name} is not known yet")
             introduction = introduction_size(file)
             if not introduction or begin <= introduction:
                 yield file.name, Grown(status.st_ino, ((0, status.st_size),))
@@ -184,8 +187,8 @@ class SpoolContents:
 
 
 def _written_until(place: Mapping[str, Any]) -> int:
-    """Up to which time of its own (µs) all of a take is in the body."""
+    """The time of a take (µs) up to which all of it is in the body."""
     untils = [place["video_until"], place["audio_until"]]
     known = [until for until in untils if until is not None]
-    # A recording of sound alone has no frames, and a broken one may have no sound.
+    # An audio recording has no frames, and a damaged one may have no audio.
     return min(known, default=-1)

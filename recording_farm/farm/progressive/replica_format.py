@@ -1,8 +1,8 @@
-"""The format of a spool's replica: small objects of the store, each with data and an index of all of them.
+"""The format of a spool's replica: small objects in the store, each with data and an index of all objects.
 
-An object has an index and data. The newest complete index tells where the bytes of each file are. Each writer
-begins a generation of its own, which needs nothing of the earlier ones. So the objects
-that a node writes late, after another one has taken over, are never mixed up with those of the other node.
+The newest complete index says where the bytes of each file are. Each writer begins a new generation, which
+needs none of the earlier objects. So objects that a node writes late, after another one has taken over, are
+never mixed up with those of the other node.
 """
 
 import json
@@ -14,10 +14,10 @@ from typing import Final
 from recording_farm.farm.errors import FarmError
 
 PIECE_BYTES: Final = 4 << 20
-"""The most data of one object."""
+"""Maximum data of one object."""
 
 MAX_OBJECT_BYTES: Final = PIECE_BYTES + (4 << 20)
-"""With its index: of a day, some thousand ranges of 30 bytes."""
+"""With its index: a day has some thousand ranges of 30 bytes."""
 
 _MAGIC: Final = b"RFR1"
 _LENGTH_BYTES: Final = 4
@@ -25,7 +25,7 @@ _NAME: Final = re.compile(r"(?P<generation>\d{4})-(?P<writer>[0-9a-f]{8})-(?P<nu
 
 
 class DamagedReplicaError(FarmError):
-    """An object is not what this module writes."""
+    """An object does not have this format."""
 
 
 @dataclass(frozen=True, order=True)
@@ -44,7 +44,7 @@ class PieceName:
 
     @classmethod
     def parse(cls, name: str) -> "PieceName | None":
-        """The parsed name; None for an object of something else."""
+        """The parsed name; None for another object."""
         found = _NAME.fullmatch(name)
         if found is None:
             return None
@@ -53,7 +53,7 @@ class PieceName:
 
 @dataclass(frozen=True)
 class Range:
-    """`size` bytes of a file from `offset` on: `at` bytes from the beginning of an object's data."""
+    """`size` bytes of a file from `offset` on are in the object number `piece`, from `at` on in its data."""
 
     offset: int
     size: int
@@ -62,7 +62,7 @@ class Range:
 
     @property
     def end(self) -> int:
-        """Where in the file it ends."""
+        """The offset in the file where the range ends."""
         return self.offset + self.size
 
 
@@ -74,7 +74,7 @@ class Index:
 
     @property
     def pieces(self) -> set[int]:
-        """The pieces that have something."""
+        """The numbers of the objects that the index refers to."""
         return {each.piece for ranges in self.files.values() for each in ranges}
 
 
@@ -104,7 +104,7 @@ def unpack(content: bytes) -> tuple[Index, memoryview]:
     """Index and data of an object. Raises DamagedReplicaError."""
     begin = len(_MAGIC) + _LENGTH_BYTES
     if not content.startswith(_MAGIC):
-        raise DamagedReplicaError("an object of a replica does not begin as one")
+        raise DamagedReplicaError("an object of a replica has another format")
     end = begin + int.from_bytes(content[len(_MAGIC) : begin])
     try:
         header = json.loads(content[begin:end])

@@ -1,4 +1,4 @@
-"""Reports to Redis how far each copy of the node's recordings is, while they are recorded and finished."""
+"""Reports the progress of each copy of the node's recordings to Redis, until they are uploaded."""
 
 import logging
 import threading
@@ -25,13 +25,13 @@ _REPEAT_SECONDS: Final = KEPT_SECONDS / 3
 """A report that has not changed is repeated after this time, before it expires."""
 
 PartSizes = Mapping[str, Mapping[str, int] | None]
-"""By the id of a recording: the sizes of parts of the targets that get them; None is not known yet."""
+"""By recording id: the part sizes of the targets that take parts; None while unknown."""
 
 
 class Reporter(threading.Thread):
-    """Writes one report in two seconds for each recording that has changed, all of the node at once.
+    """Writes the reports of all recordings that have changed, every two seconds.
 
-    It has a thread and a connection of its own: without Redis reports are dropped, and nothing else waits.
+    It has its own thread and connection: while Redis is away, reports are dropped and nothing else waits.
     """
 
     def __init__(self, settings: Settings, part_sizes: Callable[[], PartSizes]) -> None:
@@ -43,11 +43,11 @@ class Reporter(threading.Thread):
         self._written: dict[str, _Written] = {}
         self._unreadable: set[str] = set()
         self._at_hand = None if is_apart(settings) else STORE
-        self._outage = Outage("how far copies are is not reported")
+        self._outage = Outage("the progress of copies is not reported")
 
     def run(self) -> None:
         """Report until the process ends."""
-        # A report that fails is not repeated: the next one knows more.
+        # A report that fails is not retried: the next one is newer.
         with connect(self._settings.redis_address, retries=0) as client:
             reports = CopyReports(client)
             while True:
@@ -89,7 +89,7 @@ class Reporter(threading.Thread):
             return self._copies[name].look(sizes, self._at_hand)
         except Exception:  # a spool may be damaged in any way, and the others are reported
             if name not in self._unreadable:
-                logger.exception("recording %s: how far its copies are is not known", name)
+                logger.exception("recording %s: the progress of its copies is unknown", name)
             self._unreadable.add(name)
             return NO_COPIES
 

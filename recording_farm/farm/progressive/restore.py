@@ -1,6 +1,6 @@
 """Restores a spool from its replica in the store, on the node that takes the recording over.
 
-The recorder of this node need not wait for it: it records takes with higher numbers meanwhile. The cut waits.
+The recorder does not wait: it records takes with higher numbers meanwhile. The cut waits.
 """
 
 import json
@@ -59,38 +59,38 @@ from recording_farm.farm.storage.store import Store
 logger = logging.getLogger(__name__)
 
 _FETCHES: Final = 4
-"""Objects that are fetched at once."""
+"""Objects that are fetched concurrently."""
 
 _HEAD_BYTES: Final = 8 << 20
-"""The first fragment of a tail begins in less."""
+"""The first fragment of a tail begins within this length."""
 
 _DAMAGED: Final = frozenset({"damaged", "bad_answer", "not_found"})
-"""Reasons for which an object of a replica cannot be read, now or later."""
+"""Errors with which an object of a replica is lost for good."""
 
 _DRAFT: Final = ".restored"
 _FILE: Final = re.compile(r"(out/(\.cut/)?|before/)?\.?[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 class NotRestorableError(FarmError):
-    """The replica of a spool does not fit what this node has, or is damaged."""
+    """The replica is damaged, or does not match the takes of this node."""
 
 
 def restore_if_behind(spool: Spool, store: Store, recording: Recording, settings: Settings) -> None:
-    """Restore the spool if another node, or an earlier disk of this one, has replicated what is not here.
+    """Restore the spool if the store has a newer replica, of another node or of an earlier disk of this one.
 
-    Only the process that holds the claim `cut` may. Raises StorageError, NotRestorableError, OSError.
+    Only for the process that holds the claim `cut`. Raises StorageError, NotRestorableError, OSError.
     """
     outbox = Outbox.of(spool)
     names = list(store.list_names(recording.id))
     found = newest(names)
     is_again = is_restoring(outbox)
     if found is None and is_again:
-        logger.error("the store no longer has what was to be restored")
+        logger.error("the store no longer has the replica that must be restored")
         save_restored(outbox, replace(read_restored(outbox) or NOTHING_RESTORED, hole_end=0, identity=""))
         end_restoring(outbox)
     if found is None or (found.generation <= known_generation(outbox) and not is_again):
         return
-    logger.warning("restoring what an earlier node recorded, from the store")
+    logger.warning("restoring the recording of an earlier node from the store")
     draft = spool.directory / _DRAFT
     shutil.rmtree(draft, ignore_errors=True)
     try:
@@ -109,7 +109,7 @@ def restore_if_behind(spool: Spool, store: Store, recording: Recording, settings
     _take_uploads_over(outbox, store, recording)
     before = read_restored(outbox) if is_again else None
     if before is not None and before.last_take is not None:
-        # Since then this node has takes of its own in the replica.
+        # The replica also has takes of this node, recorded since the first restore.
         restored = replace(
             before, hole_begin=restored.hole_begin, hole_end=restored.hole_end, identity=restored.identity
         )
@@ -120,7 +120,7 @@ def restore_if_behind(spool: Spool, store: Store, recording: Recording, settings
 
 
 def _download(store: Store, recording_id: UUID, found: PieceName, names: list[str], draft: Path) -> Index:
-    """Write what the objects have into the directory `draft`, each file with holes where it has nothing."""
+    """Write the data of all objects to files in the directory `draft`, with holes where there is no data."""
     index, data = unpack(store.get_bytes(recording_id, str(found), MAX_OBJECT_BYTES))
     _write_ranges(index, found.number, data, draft)
     present = {
@@ -145,7 +145,7 @@ def _download(store: Store, recording_id: UUID, found: PieceName, names: list[st
 def _write_ranges(index: Index, number: int, data: memoryview, draft: Path) -> None:
     for file, ranges in index.files.items():
         if not _FILE.fullmatch(file):
-            raise DamagedReplicaError("a replica has a file that no spool has")
+            raise DamagedReplicaError("a replica has a file that does not belong in a spool")
         for each in ranges:
             if each.piece != number:
                 continue
@@ -193,9 +193,9 @@ def _identity(spool: Spool) -> str:
 
 
 def _takes_of_this_node(index: Index, draft: Path, spool: Spool) -> set[int | None]:
-    """The takes that are here already, as far as they were replicated or further.
+    """The takes in the replica that this node has already, at least as far.
 
-    Raises NotRestorableError when a take of this node has the number of another one.
+    Raises NotRestorableError if a take of this node has the number of another node's take.
     """
     kept: set[int | None] = set()
     for file in index.files:
@@ -205,7 +205,7 @@ def _takes_of_this_node(index: Index, draft: Path, spool: Spool) -> set[int | No
         theirs = read_journal((draft / file).with_suffix(".json"))
         mine = read_journal(spool.media(number).with_suffix(".json"))
         if theirs is None or mine is None or theirs.wall_us != mine.wall_us:
-            raise NotRestorableError(f"{file} of an earlier node has the number of a take of this one")
+            raise NotRestorableError(f"{file} in the replica is another take than the one of this node")
         kept.add(number)
     return kept
 
@@ -216,7 +216,7 @@ def _take_number(file: str) -> int | None:
 
 
 def _merge_before(draft: Path, spool: Spool) -> None:
-    """Put texts and findings behind those of still earlier nodes."""
+    """Append texts and findings to those of even earlier nodes."""
     texts = [draft / spool.before.name / TEXTS, draft / TEXTS]
     content = b"".join(each.read_bytes() for each in texts if each.exists())
     if content:
@@ -227,10 +227,10 @@ def _merge_before(draft: Path, spool: Spool) -> None:
 
 
 def _move_take(source: Path, ranges: tuple[Range, ...], target: Path) -> None:
-    """Move a take in place: its introduction and, behind it, the first whole fragment and what follows."""
+    """Move a take in place: its introduction, and all from the first whole fragment of its tail on."""
     _, tail = _tail_of(ranges)
     if tail is not None:
-        # More than the introduction may have come before the hole, and end in the middle of a fragment.
+        # Before the hole there may be more than the introduction, up to the middle of a fragment.
         introduction = introduction_size(source)
         compact = source.with_name(f"{source.name}.compact")
         with source.open("rb") as file, compact.open("xb") as output:
@@ -248,7 +248,8 @@ def _move_take(source: Path, ranges: tuple[Range, ...], target: Path) -> None:
 
 
 def _tail_of(ranges: tuple[Range, ...]) -> tuple[int, int | None]:
-    """Where the introduction ends and the tail begins; None if there is nothing between them."""
+    """The ends of the hole: where the first bytes end and the tail begins. The latter is None without a
+    hole."""
     position = 0
     for each in ranges:
         if each.offset > position:
@@ -263,7 +264,7 @@ def _hole(ranges: tuple[Range, ...]) -> tuple[int, int]:
 
 
 def _end_of(spool: Spool, restored: set[int | None]) -> tuple[int | None, int | None]:
-    """The last take that was restored, and its end (unix, µs), which becomes the time of its file."""
+    """The last restored take and its end (unix, µs), which is also set as the time of its file."""
     numbers = sorted(number for number in restored if number is not None)
     last = max(numbers, default=None)
     until_us = None
@@ -291,7 +292,7 @@ def _last_time(file: Path, journal: Journal) -> int | None:
 
 
 def _set_old_takes_aside(spool: Spool, recording: Recording, settings: Settings) -> None:
-    """Set takes aside that this node recorded before another one took the recording over from it."""
+    """Set aside the takes that this node recorded before another one took the recording over."""
     taken_over = last_take_over(recording.timeline)
     if taken_over is None:
         return
@@ -306,11 +307,11 @@ def _set_old_takes_aside(spool: Spool, recording: Recording, settings: Settings)
         for file in (media, media.with_suffix(".json")):
             if file.exists():
                 shutil.move(file, directory / file.name)
-        logger.warning("set take %d aside: another node had taken the recording over", number)
+        logger.warning("set aside take %d: another node had taken the recording over", number)
 
 
 def _take_uploads_over(outbox: Outbox, store: Store, recording: Recording) -> None:
-    """Continue the uploads of the node before, in a way that what it still sends does no harm."""
+    """Continue the uploads of the node before, so that parts it still sends do no harm."""
     for target in targets_ahead(outbox):
         ahead = read_ahead(outbox, target)
         if ahead is None:
@@ -322,6 +323,6 @@ def _take_uploads_over(outbox: Outbox, store: Store, recording: Recording) -> No
             except StorageError as error:
                 if error.reason != UPLOAD_GONE:
                     raise
-                # The finish job notices it, too.
+                # The finish job reacts to it, too.
                 logger.error("the store no longer has the parts that an earlier node sent: %s", error.message)
         save_ahead(outbox, target, ahead.taken_over(begun))

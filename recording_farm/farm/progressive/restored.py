@@ -1,4 +1,4 @@
-"""What was restored of a recording that another node had before: a JSON file in the outbox."""
+"""How far a recording of an earlier node was restored: a JSON file in the outbox."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -14,9 +14,9 @@ _RESTORING: Final = ".restoring"
 
 @dataclass(frozen=True)
 class Restored:
-    """What was restored: up to the take `last_take`, and in it up to a time (unix, µs); None without a take.
+    """Takes are restored up to `last_take`, and that one up to a time (unix, µs); None without a take.
 
-    Of the body, the bytes from `hole_begin` to `hole_end` are only in the store, in parts of its upload.
+    The bytes of the body from `hole_begin` to `hole_end` are only in the store, in parts of its upload.
     """
 
     last_take: int | None
@@ -24,12 +24,12 @@ class Restored:
     hole_begin: int = 0
     hole_end: int = 0
     identity: str = ""
-    """The body that this is, see `GrowingCut.identity`."""
+    """Identity of the body, see `GrowingCut.identity`."""
     is_noted: bool = False
-    """Whether the timeline tells what is missing, see `farm.progressive.loss`."""
+    """Whether the entry `missing` is in the timeline, see `farm.progressive.loss`."""
 
     def has_hole(self, begin: int, end: int) -> bool:
-        """Whether some of these bytes of the body are not here."""
+        """Whether some of these bytes of the body are only in the store."""
         return begin < self.hole_end and end > self.hole_begin
 
 
@@ -37,7 +37,7 @@ NOTHING_RESTORED: Final = Restored(None, None)
 
 
 def read_restored(outbox: Outbox) -> Restored | None:
-    """What was restored here; None if nothing was."""
+    """The note of the last restore; None without one."""
     try:
         return Restored(**json.loads((outbox.directory / _NOTE).read_text()))
     except (OSError, ValueError, TypeError):
@@ -45,24 +45,24 @@ def read_restored(outbox: Outbox) -> Restored | None:
 
 
 def save_restored(outbox: Outbox, restored: Restored) -> None:
-    """Remember it. Raises OSError."""
+    """Save the note. Raises OSError."""
     write_file(outbox.directory / _NOTE, json.dumps(asdict(restored)))
 
 
 class RestoredCutLostError(FarmError):
-    """The cut that was restored is gone or damaged: it is restored again before anything is cut."""
+    """The restored cut is gone or damaged; it must be restored again before the cut continues."""
 
 
 def begin_restoring(outbox: Outbox) -> None:
-    """Remember that the spool is not whole until `end_restoring`, whatever happens. Raises OSError."""
+    """Mark the spool as incomplete until `end_restoring`, also after a crash. Raises OSError."""
     write_file(outbox.directory / _RESTORING, "")
 
 
 def is_restoring(outbox: Outbox) -> bool:
-    """Whether a restore has begun, or is needed again, and is not over."""
+    """Whether a restore is under way, or needed again."""
     return (outbox.directory / _RESTORING).exists()
 
 
 def end_restoring(outbox: Outbox) -> None:
-    """The spool is whole. Raises OSError."""
+    """Mark the spool as complete. Raises OSError."""
     (outbox.directory / _RESTORING).unlink(missing_ok=True)

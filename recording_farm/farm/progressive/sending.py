@@ -1,7 +1,7 @@
 """Sends the parts of a recording's file to one place while the file grows, and the rest at the end.
 
-Each place has its own pace: one that is slow or fails holds back neither the recording nor the others. What
-has not arrived when the recording ends is sent by the transfer, from the finished file.
+Each place has its own pace: a slow or failing one delays neither the recording nor the others. After the end
+of the recording, the transfer sends the rest, from the finished file.
 """
 
 import logging
@@ -40,16 +40,16 @@ LOOK_SECONDS: Final = 0.5
 _LEAST_WAIT: Final = 2.0
 _MOST_WAIT: Final = 30.0
 _MOST_LASTING_WAIT: Final = 300.0
-"""Seconds after a failure; each one doubles them. A lasting one is the customer's to mend."""
+"""Seconds before a retry; each failure doubles them. A lasting failure needs a change by the customer."""
 
 _MOST_REFUSALS: Final = 3
-"""So often the transfer is refused before it sends the whole file instead."""
+"""After so many refusals, the transfer sends the whole file instead."""
 
 _ABSENT: Final = {"unreachable", "timed_out", "too_slow"}
 _LOGIN: Final = {"wrong_key", "expired_credentials", "no_keys", "wrong_host_key"}
 _RETRIED: Final = _ABSENT | _LOGIN
-"""Reasons that are no refusal of the parts: the upload may be finished once the storage is back, or with
-other credentials."""
+"""Failures that are no refusals: the upload can be completed once the storage is back, or with other
+credentials."""
 
 Read = Callable[[int, int], bytes | None]
 """So many bytes of the body from an offset; None if the body has not got them yet."""
@@ -61,7 +61,7 @@ def claim_of(target: str) -> str:
 
 
 class Sender(threading.Thread):
-    """Sends parts to one place until it is told to stop."""
+    """Sends parts to one place until it is stopped."""
 
     def __init__(
         self,
@@ -78,14 +78,14 @@ class Sender(threading.Thread):
     ) -> None:
         """Continue what an earlier process has sent of the body of this identity.
 
-        A file that is made of the cut has its `export_key` as `target`. `is_mine` tells whether this node
-        still has the recording: another one may send parts else. `reopened` is the place with the newest
-        credentials, if it can be opened. Receipts of parts that are the only copy are never dropped.
+        For an export, `target` is its `export_key`. `is_mine` says whether this node still owns the
+        recording; if not, another node sends the parts. `reopened` opens the place with the newest
+        credentials, if it can. Receipts are never dropped if the parts are the only copy.
         """
         super().__init__(name=f"{target} of {outbox.directory.parent.name}", daemon=True)
         self.part_bytes = part_bytes
         self.takes_parts = True
-        """False once the place has said that it takes none."""
+        """False once the place has refused parts for good."""
         self._outbox = outbox
         self._target = target
         self._place = place
@@ -121,10 +121,10 @@ class Sender(threading.Thread):
                     wait = 0.0
             except StorageError as error:
                 level = logging.DEBUG if wait or error.reason == NO_PARTS else logging.WARNING
-                logger.log(level, "%s takes no parts now: %s", self._target, error.message)
+                logger.log(level, "cannot upload parts to %s now: %s", self._target, error.message)
                 wait = min(max(_LEAST_WAIT, 2 * wait), _MOST_LASTING_WAIT if error.lasting else _MOST_WAIT)
                 if error.reason in {NO_PARTS, UPLOAD_GONE} and not self._is_only_copy:
-                    # It begins again; what has been cut meanwhile is sent then.
+                    # A new upload starts, and sends everything that is cut by then.
                     forget_ahead(self._outbox, self._target)
                 if error.reason == NO_PARTS and not self._is_only_copy:
                     self.takes_parts = False
@@ -132,11 +132,11 @@ class Sender(threading.Thread):
                 if error.reason in _LOGIN:
                     self._place = self._reopened() or self._place
             except OSError as error:
-                logger.warning("parts for %s cannot be read: %s", self._target, error)
+                logger.warning("cannot read parts for %s from the disk: %s", self._target, error)
                 return
 
     def _receipts(self) -> Ahead | None:
-        """What was sent; of a day they are a megabyte, so they are read only when they have changed."""
+        """The receipts. For a day they are a megabyte, so they are only read again after a change."""
         version = version_of_ahead(self._outbox, self._target)
         if version != self._version or version is None:
             self._version = version
@@ -144,7 +144,7 @@ class Sender(threading.Thread):
         return self._ahead
 
     def _send_next(self) -> bool:
-        """Send the next part; false if there is not enough for one, or another node may send it."""
+        """Send the next part; false if the body is too short for one, or another node may send it."""
         if not self._is_mine():
             return False
         ahead = self._receipts()
@@ -159,7 +159,7 @@ class Sender(threading.Thread):
             return False
         if ahead is None:
             ahead = replace(self._nothing, begun=self._place.begin())
-            # Before the first part: an upload that nobody knows would stay for ever.
+            # Before the first part: nobody would abort an upload that is in no receipt.
             save_ahead(self._outbox, self._target, ahead)
         receipt = self._place.send(ahead.begun, part, data)
         save_ahead(self._outbox, self._target, replace(ahead, parts=(*ahead.parts, SentPart(part, receipt))))
@@ -176,20 +176,19 @@ def finish_ahead(
     *,
     is_only_copy: bool = False,
 ) -> StoredObject | None:
-    """Send what is missing of a finished file, whose body has `body_bytes`, and finish its upload.
+    """Send the rest of a finished file, whose body has `body_bytes`, and complete its upload.
 
-    None if it was not begun, is gone, or is refused for ever: the file is to be sent as a whole. An upload
-    whose parts are the only copy of something is given up only when it is gone. Raises StorageError, OSError.
+    None if the upload was not begun, is gone, or is refused for good: the caller sends the whole file then.
+    If the parts are the only copy, the upload is given up only when it is gone. Raises StorageError, OSError.
     """
-    # A part may be on its way.
+    # Waits for the sender, which may be sending a part.
     with outbox.claimed_in_turn(claim_of(target)):
         ahead = read_ahead(outbox, target)
         if ahead is None or place is None:
             return None
         heads = ahead.head_parts(file.stat().st_size - body_bytes)
         if heads is None or ahead.identity != identity or ahead.body_bytes + ahead.held_back > body_bytes:
-            # The cut began again, and its body may have other bytes; or the upload began when the head was
-            # made already.
+            # The cut was restarted, so its body may differ; or the upload began after the head was made.
             _abort(place, target, ahead)
             forget_ahead(outbox, target)
             return None
@@ -204,9 +203,9 @@ def finish_ahead(
             is_gone = error.reason == UPLOAD_GONE or (error.reason == NO_PARTS and not is_only_copy)
             if not is_gone and (is_only_copy or not _is_refused_for_ever(outbox, target, ahead, error)):
                 raise
-            logger.warning("%s: %s; the file is sent as a whole", target, error.message)
+            logger.warning("%s: %s; uploading the whole file instead", target, error.message)
             with suppress(StorageError):
-                # Azure must forget the parts before the whole file comes.
+                # Azure must drop the parts before the whole file is uploaded.
                 place.abort(ahead.begun)
             forget_ahead(outbox, target)
             return None
@@ -224,13 +223,13 @@ def drop_ahead(outbox: Outbox, target: str, place: Place | None) -> None:
 def drop_leftovers(
     recording: Recording, sealed: Mapping[str, str], outbox: Outbox, settings: Settings
 ) -> None:
-    """Drop all that was stored of a recording whose file will not be finished from here: parts, and replica.
+    """Delete parts and replica of a recording whose file this node will not finish.
 
-    A storage that fails keeps them until its lifecycle rule deletes them. The store has a sweep besides.
+    If a storage fails, they stay until its lifecycle rule deletes them; in the store, until the next sweep.
     """
     if not outbox.directory.exists():
         return
-    # A process that still follows the takes would wait for more of them, and hold the locks.
+    # Otherwise a process that follows the takes would wait for more, and hold the locks.
     end_takes(outbox)
     sent: list[tuple[str, str | None]] = [(target, None) for target in targets_ahead(outbox)]
     for target, name in [*sent, *exports_ahead(outbox)]:
@@ -238,35 +237,35 @@ def drop_leftovers(
             place = place_of(recording, target, sealed.get(target), settings, name=name)
             drop_ahead(outbox, target if name is None else export_key(target, name), place)
         except (StorageError, SettingsError) as error:
-            logger.warning("%s may keep parts of an upload: %s", target, error.message)
+            logger.warning("parts of an upload to %s may be left behind: %s", target, error.message)
     try:
         drop_replica(outbox, recording, settings)
     except (StorageError, SettingsError) as error:
-        logger.warning("the store may keep a replica of the spool: %s", error.message)
+        logger.warning("a replica of the spool may be left behind in the store: %s", error.message)
 
 
 def _is_refused_for_ever(outbox: Outbox, target: str, ahead: Ahead, error: StorageError) -> bool:
-    """Whether a storage has refused an upload too often, with this error, which is counted."""
+    """Count this refusal; whether the storage has now refused the upload too often."""
     if error.reason in _RETRIED:
         return False
-    # Some servers have another answer for an upload that they no longer know, or refuse parts for ever.
+    # Some servers have their own answer to an unknown upload, or refuse its parts for good.
     refused = replace(read_ahead(outbox, target) or ahead, refusals=ahead.refusals + 1)
     save_ahead(outbox, target, refused)
     return refused.refusals >= _MOST_REFUSALS
 
 
 def _abort(place: Place, target: str, ahead: Ahead) -> None:
-    """Drop the parts of an upload, if the key may do that. Raises StorageError to be tried again."""
+    """Drop the parts of an upload, if the key may. Raises StorageError if a retry may succeed."""
     try:
         place.abort(ahead.begun)
     except StorageError as error:
         if error.reason in _RETRIED:
             raise
-        logger.warning("%s may keep parts of an upload: %s", target, error.message)
+        logger.warning("parts of an upload to %s may be left behind: %s", target, error.message)
 
 
 def _send_rest(outbox: Outbox, target: str, place: Place, ahead: Ahead, file: Path, body_bytes: int) -> Ahead:
-    """Send what is behind the parts that have arrived."""
+    """Send the body behind the parts that have arrived."""
     behind = file.stat().st_size - body_bytes + ahead.held_back
     while left := body_bytes - ahead.held_back - ahead.body_bytes:
         part = replace(ahead.next_part, offset=ahead.body_bytes)

@@ -1,4 +1,5 @@
-"""What of a file was sent to a place before it was finished: a JSON file in the outbox for each target."""
+"""Receipts of the parts that were sent before a file was finished: a JSON file in the outbox for each
+target."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -13,67 +14,68 @@ from recording_farm.farm.storage.backend import Part, parts_of
 from recording_farm.farm.storage.parts import PartRules, SentPart
 
 FIRST_BYTES: Final = 5 << 20
-"""What is held back of the beginning of the body: with the head it is the first part, which no storage wants
-smaller than 5 MiB (S3, Google)."""
+"""Bytes of the beginning of the body that are held back: with the head they are the first part, which must
+not be smaller than 5 MiB (S3, Google)."""
 
 LEAST_PART_BYTES: Final = 8 << 20
 
 HEAD_ROOM: Final = 1 << 20
-"""The room for the head in the first part where all parts have one size: the index of half an hour. A longer
-head is padded to as many parts more as it needs."""
+"""Room for the head in the first part, where all parts have one size: enough for the index of half an hour. A
+longer head gets more parts, and is padded to fill them."""
 
 _HEAD_NUMBERS: Final = 64
-"""So many numbers are kept free for them."""
+"""Part numbers that are reserved for the head."""
 
 _USED_NUMBERS: Final = 9_000
-"""How many parts the longest recording has at most; S3 takes 10 000."""
+"""The most parts of the longest recording; S3 accepts 10 000."""
 
 _MEBIBYTE: Final = 1 << 20
 
 _SKIPPED_NUMBERS: Final = 16
-"""A node stops to send some seconds before another one takes its recording over, see `Ownership`: what it
-sent in the last of them, and what is still on its way, is less than so many parts."""
+"""Part numbers that a node skips when it takes an upload over. The node before sends fewer parts than these
+after its last receipt in the replica: its lease ends some seconds before the takeover, see `Ownership`."""
 
 
 @dataclass(frozen=True)
 class Ahead:
-    """An upload in parts: as it was begun, its size of parts, and the parts, in the order of the body.
+    """An upload in parts: its state from `begin`, the part size, and the sent parts, in the order of the
+    body.
 
-    The first part has the number 1; the others have the numbers from 2 on, and their offsets count from the
-    end of what is held back. Where all parts have one size, the head with what is held back is padded to
-    whole parts, which have the first `head_numbers`.
+    Part 1 is the head with the held-back bytes. The others have the numbers from 2 on, and their offsets
+    count from the end of the held-back bytes. Where all parts have one size, the head with the held-back
+    bytes is padded to whole parts, which have the first `head_numbers`.
     """
 
     begun: dict[str, Any]
     part_bytes: int
     identity: str
-    """The body that the parts are of, see `GrowingCut.identity`."""
+    """Identity of the body, see `GrowingCut.identity`."""
     parts: tuple[SentPart, ...] = field(default=())
     skipped: int = 0
-    """Numbers that nodes before may have used for parts that are not among these; see `taken_over`."""
+    """Numbers that earlier nodes may have used for parts without a receipt here; see `taken_over`."""
     held_back: int = FIRST_BYTES
     """Bytes of the body that are in the first part, behind the head."""
     head_numbers: int = 1
-    """More than one if all parts but the last have the same size."""
+    """More than one if all parts but the last must have the same size."""
     refusals: int = 0
     """How often the storage refused to finish the upload."""
 
     @property
     def next_part(self) -> Part:
-        """The part that is sent next, once there is so much of the body."""
+        """The next part to send, once the body is long enough."""
         number = len(self.parts) + self.skipped + self.head_numbers + 1
         return Part(number, len(self.parts) * self.part_bytes, self.part_bytes)
 
     def taken_over(self, begun: dict[str, Any] | None = None) -> "Ahead":
-        """The upload as another node continues it, begun so if the storage needs another state for that.
+        """The upload as another node continues it, with a new state `begun` if the storage needs one.
 
-        The node before may still send some parts that nobody has noted.
+        The node before may still send some parts without a receipt here.
         """
         return replace(self, begun=begun or self.begun, skipped=self.skipped + _SKIPPED_NUMBERS)
 
     @property
     def body_bytes(self) -> int:
-        """How much of the body has arrived behind what is held back."""
+        """Bytes of the body that have arrived, behind those that are held back."""
         return sum(each.part.size for each in self.parts)
 
     @property
@@ -83,11 +85,11 @@ class Ahead:
 
     @property
     def padding(self) -> Padding:
-        """How a head must be padded for this upload."""
+        """The padding of the head that this upload needs."""
         return NO_PADDING if self.head_numbers == 1 else Padding(self.part_bytes, self.held_back)
 
     def head_parts(self, head_bytes: int) -> list[Part] | None:
-        """The parts of a head and what is held back; None if a head of this size does not fit."""
+        """The parts for the head and the held-back bytes; None if a head of this size does not fit."""
         size = head_bytes + self.held_back
         if self.head_numbers == 1:
             return [Part(1, 0, size)]
@@ -97,7 +99,7 @@ class Ahead:
 
 
 def not_begun(part_bytes: int, identity: str, rules: PartRules) -> Ahead:
-    """An upload that is not begun yet, to a storage with these rules."""
+    """An upload that has not begun, to a storage with these rules."""
     if rules.same_size:
         held_back = part_bytes - HEAD_ROOM
         return Ahead({}, part_bytes, identity, held_back=held_back, head_numbers=_HEAD_NUMBERS)
@@ -105,7 +107,7 @@ def not_begun(part_bytes: int, identity: str, rules: PartRules) -> Ahead:
 
 
 def part_bytes_of(recording: Recording, max_bitrate: int, rules: PartRules) -> int:
-    """The size of parts with which the longest recording has not too many; in whole MiB."""
+    """The part size, in whole MiB, with which the longest recording does not have too many parts."""
     longest = max_bitrate * recording.max_seconds // 8
     most = min(_USED_NUMBERS, rules.most - 2)
     needed = -(-longest // most // _MEBIBYTE) * _MEBIBYTE
@@ -113,7 +115,7 @@ def part_bytes_of(recording: Recording, max_bitrate: int, rules: PartRules) -> i
 
 
 def read_ahead(outbox: Outbox, target: str) -> Ahead | None:
-    """What was sent to a target; None if nothing was, or it cannot be understood."""
+    """The upload to a target; None if none has begun, or its receipts cannot be parsed."""
     try:
         return parsed_ahead(file_of_ahead(outbox, target).read_bytes())
     except OSError:
@@ -121,7 +123,7 @@ def read_ahead(outbox: Outbox, target: str) -> Ahead | None:
 
 
 def parsed_ahead(content: bytes) -> Ahead | None:
-    """What was sent to a target, as `save_ahead` has written it; None if it cannot be understood."""
+    """The upload to a target, from the file that `save_ahead` wrote; None if it cannot be parsed."""
     try:
         saved = json.loads(content)
         parts = tuple(SentPart(Part(**each["part"]), dict(each["receipt"])) for each in saved["parts"])
@@ -136,7 +138,7 @@ def parsed_ahead(content: bytes) -> Ahead | None:
 
 
 def version_of_ahead(outbox: Outbox, target: str) -> tuple[int, int] | None:
-    """A value that changes with each part that is sent to a target; None if nothing was sent."""
+    """A value that changes with each part that is sent to a target; None if no upload has begun."""
     try:
         found = file_of_ahead(outbox, target).stat()
     except OSError:
@@ -145,28 +147,29 @@ def version_of_ahead(outbox: Outbox, target: str) -> tuple[int, int] | None:
 
 
 def save_ahead(outbox: Outbox, target: str, ahead: Ahead) -> None:
-    """Save it. A power cut may take it: then the file is sent as a whole. Raises OSError."""
+    """Save the receipts. After a power failure they may be lost; then the whole file is sent. Raises
+    OSError."""
     write_file(file_of_ahead(outbox, target), json.dumps(asdict(ahead)), durable=False)
 
 
 def forget_ahead(outbox: Outbox, target: str) -> None:
-    """Delete it."""
+    """Delete the receipts."""
     file_of_ahead(outbox, target).unlink(missing_ok=True)
 
 
 def targets_ahead(outbox: Outbox) -> list[str]:
-    """The targets to which something was sent of the file that the takes are cut into."""
+    """The targets with an upload of the file that the takes are cut into."""
     return [key for key in _keys(outbox) if _OF not in key]
 
 
 def exports_ahead(outbox: Outbox) -> list[tuple[str, str]]:
-    """The targets to which something was sent of a file that is made of the cut, and its name."""
+    """Target and file name of each upload of an export."""
     parts = [key.partition(_OF) for key in _keys(outbox)]
     return [(target, name) for target, _, name in parts if name]
 
 
 def export_key(target: str, name: str) -> str:
-    """Stands for the target in receipts and locks of a file `name` that is made of the cut."""
+    """The target's name in receipts and locks of the export `name`."""
     return f"{target}{_OF}{name}"
 
 
@@ -177,11 +180,11 @@ def _keys(outbox: Outbox) -> list[str]:
 
 
 _OF: Final = "~"
-"""Is in no name of a target."""
+"""Not in any target's name."""
 
 _SUFFIX: Final = ".ahead"
 
 
 def file_of_ahead(outbox: Outbox, target: str) -> Path:
-    """The file of what was sent to a target."""
+    """The file with the receipts of a target."""
     return outbox.directory / f".{target}{_SUFFIX}"
