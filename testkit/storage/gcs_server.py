@@ -1,8 +1,8 @@
 """The emulator of Google Cloud Storage with multipart uploads of the XML API, which it lacks.
 
 They are as Google describes them: https://cloud.google.com/storage/docs/multipart-uploads. Google joins the
-parts without copying them, and so does this where it can, so that it takes no longer with a longer file. The
-arguments are those of the emulator.
+parts without copying them. So does this, when each part has come in its order but for a first one that came
+later; else it copies them. The arguments are those of the emulator.
 """
 
 import base64
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from html import escape
 from http import HTTPStatus
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class _Part:
     size: int
     etag: str
     crc32c: int
+    late: bytes | None = None
+    """The content of a part that came behind one of a higher number; all others are in the file."""
 
 
 @dataclass
@@ -45,7 +48,7 @@ class _Upload:
     key: str
     content_type: str
     file: Path
-    """The parts in the order of their arrival."""
+    """The parts but for late ones, in the order of their arrival, which is that of their numbers."""
     parts: dict[int, _Part] = field(default_factory=dict)
 
 
@@ -83,10 +86,13 @@ def put(request: Any, response: Any, storage: Any) -> None:
         return
     number = int(request.query["partNumber"][0])
     assert 1 <= number <= MOST
+    is_late = number <= max(upload.parts, default=0)
     offset = upload.file.stat().st_size
-    with upload.file.open("ab") as file:
-        file.write(data)
-    part = upload.parts[number] = _Part(offset, len(data), f'"{md5.hexdigest()}"', crc32c(data))
+    if not is_late:
+        with upload.file.open("ab") as file:
+            file.write(data)
+    late = data if is_late else None
+    part = upload.parts[number] = _Part(offset, len(data), f'"{md5.hexdigest()}"', crc32c(data), late)
     response["ETag"] = part.etag
 
 
@@ -133,20 +139,18 @@ def _join(path: Path, parts: list[_Part]) -> None:
     """Bring the parts into their order."""
     first, *rest = parts
     with path.open("r+b") as file:
-        data = os.pread(file.fileno(), first.size, first.offset)
-        end = 0
-        for part in rest:
-            if part.offset != end:
-                break
-            end += part.size
-        else:
-            # All but the first one have come in their order, and the first one last.
+        end = sum(part.size for part in rest)
+        offsets = [0, *accumulate(part.size for part in rest)]
+        is_in_order = all(
+            part.late is None and part.offset == offset for part, offset in zip(rest, offsets, strict=False)
+        )
+        if first.late is not None and rest and is_in_order:
             file.truncate(end)
-            if not end or insert_in_front(file.fileno(), first.size):
-                os.pwrite(file.fileno(), data, 0)
+            if insert_in_front(file.fileno(), first.size):
+                os.pwrite(file.fileno(), first.late, 0)
                 return
-        content = [os.pread(file.fileno(), part.size, part.offset) for part in rest]
-    path.write_bytes(b"".join([data, *content]))
+        content = [part.late or os.pread(file.fileno(), part.size, part.offset) for part in parts]
+    path.write_bytes(b"".join(content))
 
 
 def _upload_of(request: Any, response: Any) -> _Upload | None:
