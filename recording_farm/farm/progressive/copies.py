@@ -23,7 +23,7 @@ from recording_farm.farm.spool.spool import Spool
 LATE_PARTS: Final = 3
 LATE_SECONDS: Final = 300
 """A copy has fallen behind when it is `LATE_SECONDS` behind, and either `LATE_PARTS` whole parts wait or
-`LATE_SECONDS` are not cut. Normal are less than one part, and a cut 13 s behind the recorder."""
+`LATE_SECONDS` are not cut. Normal are less than one part, and a cut 14 s behind the recorder."""
 
 
 @dataclass(frozen=True)

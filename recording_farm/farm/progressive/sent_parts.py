@@ -14,10 +14,13 @@ from recording_farm.farm.storage.backend import Part, parts_of
 from recording_farm.farm.storage.parts import PartRules, SentPart
 
 FIRST_BYTES: Final = 5 << 20
-"""Bytes of the beginning of the body that are held back: with the head they are the first part, which must
-not be smaller than 5 MiB (S3, Google)."""
+"""So much of the beginning of the body is held back where parts have a minimum size. With the head it is the
+first part, which S3 and Google want to have 5 MiB or more."""
 
 LEAST_PART_BYTES: Final = 8 << 20
+
+FREE_PART_BYTES: Final = 4 << 20
+"""The size of parts without a minimum size. Smaller ones leave less to upload after the stop."""
 
 HEAD_ROOM: Final = 1 << 20
 """Room for the head in the first part, where all parts have one size: enough for the index of half an hour. A
@@ -103,7 +106,7 @@ def not_begun(part_bytes: int, identity: str, rules: PartRules) -> Ahead:
     if rules.same_size:
         held_back = part_bytes - HEAD_ROOM
         return Ahead({}, part_bytes, identity, held_back=held_back, head_numbers=_HEAD_NUMBERS)
-    return Ahead({}, part_bytes, identity)
+    return Ahead({}, part_bytes, identity, held_back=FIRST_BYTES if rules.smallest else 0)
 
 
 def part_bytes_of(recording: Recording, max_bitrate: int, rules: PartRules) -> int:
@@ -111,7 +114,8 @@ def part_bytes_of(recording: Recording, max_bitrate: int, rules: PartRules) -> i
     longest = max_bitrate * recording.max_seconds // 8
     most = min(_USED_NUMBERS, rules.most - 2)
     needed = -(-longest // most // _MEBIBYTE) * _MEBIBYTE
-    return max(LEAST_PART_BYTES, rules.smallest, needed)
+    least = LEAST_PART_BYTES if rules.smallest else FREE_PART_BYTES
+    return max(least, rules.smallest, needed)
 
 
 def read_ahead(outbox: Outbox, target: str) -> Ahead | None:

@@ -40,6 +40,7 @@ HELD_BACK = 10_000
 @pytest.fixture(autouse=True)
 def _settled_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "SETTLE_US", 500_000)
+    monkeypatch.setattr(following, "_JOURNAL_SECONDS", 0.1)
 
 
 @pytest.fixture(scope="module")
