@@ -47,6 +47,7 @@ from recording_farm.farm.recovery.local_spool import recover, recover_spool
 from recording_farm.farm.spool.spool import spool_directory
 from recording_farm.farm.worker.admission import Admission
 from recording_farm.farm.worker.draining import clear_draining, mark_draining
+from recording_farm.farm.worker.libraries import load_library_for
 from recording_farm.farm.worker.rq_workers import ResilientForkingWorker, retry_until_available
 
 logger = logging.getLogger(__name__)
@@ -67,8 +68,10 @@ class SpoolWorker(ResilientForkingWorker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run a job, and store this node's name in it for the queue dashboard."""
+        settings = load_settings()
         with suppress(redis.RedisError):
-            note_node(job, load_settings().node)
+            note_node(job, settings.node)
+        load_library_for(job, settings.store_location.kind)
         super().execute_job(job, queue)
 
 
