@@ -1,7 +1,7 @@
 """Loads the library of a job's storage in the worker, before it forks the work horse of the job.
 
-Each work horse is a new process, and a library takes a third of a second to load. So only the first job of a
-worker waits for it.
+Each work horse is a new process, and a library takes half a second to load, S3's with its description of the
+service nearly a second. So only the first job of a worker waits for it.
 """
 
 from contextlib import suppress
@@ -29,9 +29,14 @@ _KINDS_OF_STORES: Final = {StoreKind.S3: "s3", StoreKind.AZURE: "azure"}
 
 def load_library_for(job: Job, store: StoreKind) -> None:
     """Load what a job needs for its uploads; `store` is the kind of the farm's store."""
-    kind = storage_kind(job, store)
-    if kind in _MODULES:
-        import_module(f"{_BACKENDS}.{_MODULES[kind]}")
+    module = _MODULES.get(storage_kind(job, store) or "")
+    if module is None:
+        return
+    import_module(f"{_BACKENDS}.{module}")
+    if module == "s3":
+        from recording_farm.farm.storage.backends.s3_client import load_service
+
+        load_service()
 
 
 def storage_kind(job: Job, store: StoreKind) -> str | None:
