@@ -1,6 +1,6 @@
 """Records a page from Python, without a service: the command `farm record` as a child process.
 
-python record_page.py https://example.com/ page.mp4 10
+python record_page.py [URL [FILE [SECONDS]]]
 """
 
 import json
@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 
-def record(url: str, file: str, seconds: str) -> dict:
+def record(url: str = "https://example.com/", file: str = "page.mp4", seconds: str = "10") -> dict:
     command = ["farm", "record", url, "--out", file, "--seconds", seconds, "--json"]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:

@@ -1,17 +1,17 @@
 // Records a meeting for some seconds and downloads the file. Node 20, no packages.
 //
-//     FARM_KEY=default:KEY node start_and_download.mjs demo 10 demo.mp4
+//     API_KEY=default:KEY node start_and_download.mjs [MEETING [SECONDS [FILE]]]
 import { writeFile } from "node:fs/promises";
 import { setTimeout } from "node:timers/promises";
 
-const farm = process.env.FARM_URL ?? "http://localhost:8000";
-const [meetingId, seconds, file] = process.argv.slice(2);
+const farm = process.env.API_URL ?? "http://localhost:8000";
+const [meetingId = "demo", seconds = "10", file = "demo.mp4"] = process.argv.slice(2);
 
 async function call(method, path, body) {
   const answer = await fetch(farm + path, {
     method,
     body: body && JSON.stringify(body),
-    headers: { Authorization: `Basic ${btoa(process.env.FARM_KEY)}` },
+    headers: { Authorization: `Basic ${btoa(process.env.API_KEY)}` },
   });
   const { data, error } = await answer.json();
   if (error) throw new Error(`${error.type}: ${error.message}`);

@@ -1,6 +1,6 @@
 """Records a meeting for some seconds and downloads the file. Standard library only.
 
-FARM_KEY=default:KEY python start_and_download.py demo 10 demo.mp4
+API_KEY=default:KEY python start_and_download.py [MEETING [SECONDS [FILE]]]
 """
 
 import base64
@@ -10,13 +10,13 @@ import sys
 import time
 import urllib.request
 
-FARM = os.environ.get("FARM_URL", "http://localhost:8000")
-BASIC = base64.b64encode(os.environ["FARM_KEY"].encode()).decode()
+URL = os.environ.get("API_URL", "http://localhost:8000")
+BASIC = base64.b64encode(os.environ["API_KEY"].encode()).decode()
 
 
 def call(method: str, path: str, body: object = None) -> dict:
     request = urllib.request.Request(
-        FARM + path,
+        URL + path,
         method=method,
         data=None if body is None else json.dumps(body).encode(),
         headers={"Authorization": f"Basic {BASIC}"},
@@ -25,7 +25,7 @@ def call(method: str, path: str, body: object = None) -> dict:
         return json.load(answer)["data"]
 
 
-def main(meeting_id: str, seconds: str, file: str) -> None:
+def main(meeting_id: str = "demo", seconds: str = "10", file: str = "demo.mp4") -> None:
     recording = call("POST", "/v2/recordings", {"meeting_id": meeting_id, "max_seconds": int(seconds)})
     while recording["status"] not in ("UPLOADED", "ERRORED"):
         time.sleep(1)  # a webhook or GET /v2/events tells you sooner

@@ -1,11 +1,11 @@
 // Receives webhooks and verifies their RSA signature, as with RealtimeKit. Node 20, no packages.
 //
-//     FARM_URL=http://localhost:8000 node verify_webhook.mjs 9000
+//     API_URL=http://localhost:8000 node verify_webhook.mjs [PORT]
 import { createServer } from "node:http";
 import { verify } from "node:crypto";
 import { buffer } from "node:stream/consumers";
 
-const farm = process.env.FARM_URL ?? "http://localhost:8000";
+const farm = process.env.API_URL ?? "http://localhost:8000";
 const keys = await (await fetch(`${farm}/.well-known/webhooks.json`)).json();
 const publicKey = keys.data.publicKey;
 
@@ -18,4 +18,4 @@ createServer(async (request, response) => {
     console.log(recording.id, recording.status);
   }
   response.writeHead(isGood ? 200 : 401).end();
-}).listen(Number(process.argv[2]), "127.0.0.1");
+}).listen(Number(process.argv[2] ?? 9000), "127.0.0.1");

@@ -1,6 +1,6 @@
 """Receives webhooks and verifies their Standard Webhooks signature: pip install standardwebhooks.
 
-WEBHOOK_SECRET=whsec_… python verify_webhook.py 9000
+WEBHOOK_SECRET=whsec_… python verify_webhook.py [PORT]
 """
 
 import os
@@ -23,5 +23,9 @@ class Receiver(BaseHTTPRequestHandler):
             self.send_response(401)
         self.end_headers()
 
+    def log_message(self, *_: object) -> None:
+        pass  # without a line for each request
 
-HTTPServer(("127.0.0.1", int(sys.argv[1])), Receiver).serve_forever()
+
+port = int(sys.argv[1]) if sys.argv[1:] else 9000
+HTTPServer(("127.0.0.1", port), Receiver).serve_forever()

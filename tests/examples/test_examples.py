@@ -56,8 +56,8 @@ def test_start_and_download_should_write_the_file(
     shared_farm: RunningFarm, tmp_path: Path, name: str
 ) -> None:
     printed = run(
-        name, "demo", "2", "demo.mp4",
-        directory=tmp_path, FARM_URL=shared_farm.address, FARM_KEY="acme:key",
+        name, "demo", "2",
+        directory=tmp_path, API_URL=shared_farm.address, API_KEY="acme:key",
     )  # fmt: skip
     size = (tmp_path / "demo.mp4").stat().st_size
     assert size > 0
@@ -67,7 +67,7 @@ def test_start_and_download_should_write_the_file(
 @pytest.mark.long
 def test_official_sdk_should_record(shared_farm: RunningFarm, tmp_path: Path) -> None:
     printed = run(
-        "cloudflare_sdk.py", "demo", "2", directory=tmp_path, FARM_URL=shared_farm.address, FARM_KEY="key"
+        "cloudflare_sdk.py", "demo", "2", directory=tmp_path, API_URL=shared_farm.address, API_KEY="key"
     )
     assert printed.startswith("UPLOADED http")
 
@@ -101,7 +101,7 @@ def test_receiver_should_accept_what_the_farm_signs_and_nothing_else(settings: S
     )
     with (
         served_in_thread(settings) as farm,
-        receiving(name, port, FARM_URL=farm, WEBHOOK_SECRET=secret) as process,
+        receiving(name, port, API_URL=farm, WEBHOOK_SECRET=secret) as process,
     ):
         wait_until(lambda: answers(port), what=name)
         receiver = f"http://127.0.0.1:{port}/"
