@@ -23,7 +23,7 @@ from gcp_storage_emulator import __main__ as emulator
 from gcp_storage_emulator import server
 from gcp_storage_emulator.handlers import objects
 
-from recording_farm.farm.storage.backends.disk import insert_in_front
+from recording_farm.encoder.cut.put_in_front import insert_in_front
 from recording_farm.farm.storage.crc32c import combined, crc32c
 
 SMALLEST = 5 << 20

@@ -18,6 +18,9 @@ BLOCK_BYTES: Final = 4096
 _INSERT_RANGE: Final = 0x20
 """FALLOC_FL_INSERT_RANGE of fallocate(2)."""
 
+_NO_INSERTION: Final = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ETXTBSY}
+"""Errors of fallocate(2) when the file system cannot insert, or not so many bytes."""
+
 
 def put_in_front(head: bytes, body: Path, target: Path) -> None:
     """Put `head` in front of the content of `body`, and move that to `target`. Raises OSError."""
@@ -33,13 +36,23 @@ def put_in_front(head: bytes, body: Path, target: Path) -> None:
         body.unlink()
 
 
+def insert_in_front(descriptor: int, size: int) -> bool:
+    """Make room for `size` bytes at the beginning of an open file without copying it; ext4 and xfs can.
+
+    False if the file system cannot: `size` must be a multiple of its blocks' size, usually 4096. A power cut
+    in between may spoil the file. Raises OSError.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    fallocate = getattr(libc, "fallocate64", None) or libc.fallocate  # musl has the latter only
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    if fallocate(descriptor, _INSERT_RANGE, 0, size) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_INSERTION:
+        return False
+    raise OSError(number, os.strerror(number))
+
+
 def _insert_room(body: Path, size: int) -> bool:
-    """Move the content of a file behind `size` bytes of room. False where the file system cannot."""
     with body.open("r+b", buffering=0) as file:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.fallocate(file.fileno(), _INSERT_RANGE, ctypes.c_long(0), ctypes.c_long(size)) == 0:
-            return True
-        number = ctypes.get_errno()
-        if number in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
-            return False
-        raise OSError(number, os.strerror(number), str(body))
+        return insert_in_front(file.fileno(), size)

@@ -21,8 +21,9 @@ from secrets import token_hex
 from typing import Any, Final
 
 from recording_farm.encoder.atomic_file import draft_of, put_in_place
+from recording_farm.encoder.cut.put_in_front import insert_in_front
 from recording_farm.farm.storage.backend import Part
-from recording_farm.farm.storage.backends.disk import copy_range, insert_in_front, read_at, write_at
+from recording_farm.farm.storage.backends.disk import copy_range, read_at, write_at
 from recording_farm.farm.storage.backends.stored_file import StoredFile
 from recording_farm.farm.storage.parts import Data, SentPart, no_parts, size_of, upload_gone
 

@@ -1,6 +1,5 @@
 """Files on local disks: hard links or copies, reads and writes at an offset, and errors in words."""
 
-import ctypes
 import errno
 import hashlib
 import os
@@ -22,13 +21,8 @@ _NO_LINKS: Final = {
 }
 """Errors of link(2) when hard links are not possible: another file system, or one without links."""
 
-_NO_INSERTION: Final = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ETXTBSY}
-"""Errors of fallocate(2) when the file system cannot insert, or not so many bytes."""
-
 _NO_COPY: Final = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 """Errors of copy_file_range(2) when the file system cannot copy on its own."""
-
-_INSERT_RANGE: Final = 0x20
 
 _REASONS: Final = {
     errno.ENOSPC: ("full", "the disk is full", False),
@@ -94,23 +88,6 @@ def write_at(descriptor: int, offset: int, data: bytes | bytearray | memoryview)
     os.fdatasync(descriptor)
     if os.pread(descriptor, len(view), offset) != data:
         raise StorageError("damaged", "the file was damaged in transit")
-
-
-def insert_in_front(descriptor: int, size: int) -> bool:
-    """Make room for `size` bytes at the beginning of an open file without copying it; ext4 and xfs can.
-
-    False if the file system cannot: `size` must be a multiple of its blocks' size, usually 4096. A power cut
-    in between may spoil the file. Raises OSError.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    fallocate = getattr(libc, "fallocate64", None) or libc.fallocate  # musl has the latter only
-    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-    if fallocate(descriptor, _INSERT_RANGE, 0, size) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in _NO_INSERTION:
-        return False
-    raise OSError(number, os.strerror(number))
 
 
 def copy_range(source: int, offset: int, target: int, size: int) -> None:
