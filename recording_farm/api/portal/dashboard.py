@@ -8,7 +8,7 @@ This serves rq-dashboard behind the portal's login, and adds what it lacks:
   scripts still do not run.
 - It does not check the origin of a request. Only the portal's own pages may change something.
 - It connects to Redis again for each request, and shows the URL. It gets the API's client instead.
-- It has no dark mode, no landmarks and no way back. It gets the portal's header and style sheet.
+- It has no dark mode, no landmarks and no way back. It gets the portal's header, style sheet and error pages.
 
 Jobs cannot be deleted here: the farm would queue them again.
 """
@@ -16,7 +16,7 @@ Jobs cannot be deleted here: the farm would queue them again.
 import logging
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -29,7 +29,8 @@ from starlette.types import Receive, Scope, Send
 
 from recording_farm.api.context import context_of
 from recording_farm.api.error_responses import REDIS_HEADERS, redis_message
-from recording_farm.api.portal.page import ASSETS_PATH, header
+from recording_farm.api.portal.error_pages import wants_page
+from recording_farm.api.portal.page import ASSETS_PATH, error_page, header
 from recording_farm.api.portal.visitor import (
     check_administrator,
     check_same_origin,
@@ -143,6 +144,7 @@ def _flask_app(client: redis.Redis) -> Any:
     from flask import Response as FlaskResponse
     from flask import request as flask_request
     from rq.exceptions import InvalidJobOperation, NoSuchJobError
+    from werkzeug.exceptions import HTTPException
 
     directory = Path(rq_dashboard.__file__).parent
     app = Flask(__name__, static_folder=directory / "static", template_folder=None)
@@ -167,17 +169,32 @@ def _flask_app(client: redis.Redis) -> Any:
         response.headers["Referrer-Policy"] = "same-origin"
         return response
 
+    def error(status: int, message: str, headers: Mapping[str, str] | None = None) -> FlaskResponse:
+        request = Request(flask_request.environ["asgi.scope"])
+        if not wants_page(request):
+            return FlaskResponse(message, status, headers)
+        page = bytes(error_page(request, status, message).body)
+        return FlaskResponse(page, status, headers, content_type="text/html; charset=utf-8")
+
+    @app.errorhandler(HTTPException)
+    def _refused(reason: HTTPException) -> FlaskResponse | HTTPException:
+        # Redirects are exceptions of this kind, too.
+        if reason.code is None or reason.code < 400:
+            return reason
+        message = "There is no such page." if reason.code == 404 else reason.description or reason.name
+        return error(reason.code, message)
+
     @app.errorhandler(NoSuchJobError)
-    def _no_such_job(_error: Exception) -> tuple[str, int]:
-        return "The job no longer exists.", 404
+    def _no_such_job(_error: Exception) -> FlaskResponse:
+        return error(404, "The job no longer exists.")
 
     @app.errorhandler(InvalidJobOperation)
-    def _not_failed(_error: Exception) -> tuple[str, int]:
-        return "The job has not failed, or it was requeued already.", 409
+    def _not_failed(_error: Exception) -> FlaskResponse:
+        return error(409, "The job has not failed, or it was requeued already.")
 
     @app.errorhandler(redis.RedisError)
-    def _redis_failed(error: Exception) -> tuple[str, int, dict[str, str]]:
-        logger.error("rq-dashboard: %s", describe(error))
-        return redis_message(error), 503, REDIS_HEADERS
+    def _redis_failed(fault: Exception) -> FlaskResponse:
+        logger.error("rq-dashboard: %s", describe(fault))
+        return error(503, redis_message(fault), REDIS_HEADERS)
 
     return app

@@ -49,7 +49,13 @@ async def test_dashboard_should_let_nothing_run_but_its_own_script(acme: Visit, 
         assert 'action="/logout"' in response.text, path
         assert 'href="/">' in response.text, path
         assert 'id="rq-instances" aria-label="Redis"' in response.text, path
-    assert (await acme.client.get(f"/rq/0/view/job/{uuid4()}")).status_code == 404
+    for path in (f"/rq/0/view/job/{uuid4()}", "/rq/nothing"):
+        script = await acme.client.get(path, headers={"Accept": "application/json"})
+        assert (script.status_code, "<" in script.text) == (404, False), path
+        person = await acme.client.get(path, headers={"Accept": "text/html"})
+        assert person.status_code == 404, path
+        assert '<main id="main"' in person.text, path
+        assert 'action="/logout"' in person.text, path
     assert (await acme.client.get("/rq/7/view/queues")).status_code == 200
 
 

@@ -1,11 +1,13 @@
-"""The portal's pages look as designed, with data that is always the same."""
+"""The portal's pages look as designed and are accessible, with data that is always the same."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from importlib.resources import files
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
+from playwright.sync_api import ViewportSize, sync_playwright
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
@@ -209,3 +211,34 @@ def test_page_should_look_as_designed(
 def test_login_should_look_as_designed(layout_snapshot: LayoutSnapshot, settings: Settings) -> None:
     with app_in_thread(create_app(settings)) as address:
         layout_snapshot(f"{address}/login", "login", viewport=DESKTOP)
+
+
+AXE = """async () => (await axe.run({ resultTypes: ["violations"] })).violations.flatMap(
+    ({ id, nodes }) => nodes.map(({ target }) => `${id}: ${target}`))"""
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("width", "color_scheme"),
+    [(1280, "light"), pytest.param(360, "dark", marks=pytest.mark.long)],
+)
+def test_axe_should_find_nothing(address: str, width: int, color_scheme: Literal["light", "dark"]) -> None:
+    axe = (files("axe_playwright_python") / "axe.min.js").read_text()
+    recordings = [f"/recordings/{SHOWN}", *(f"/recordings/{UUID(int=100 + number)}" for number in (2, 5, 6))]
+    found = {}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(
+            viewport=ViewportSize(width=width, height=900), color_scheme=color_scheme, bypass_csp=True
+        )
+        page.set_default_timeout(60_000)
+        for path in (
+            *("/", "/?page=99", "/start", "/meetings", "/meetings/demo", "/settings", "/settings/storage"),
+            *("/nodes", *recordings, "/login", "/nothing", "/docs", "/meet/abc"),
+            *("/rq/", "/rq/0/view/workers", "/rq/0/view/jobs", f"/rq/0/view/job/{UUID(int=106)}", "/rq/none"),
+        ):
+            page.goto(f"{address}{path}")
+            page.evaluate(axe)
+            found[path] = page.evaluate(AXE)
+        browser.close()
+    assert {path: violations for path, violations in found.items() if violations} == {}
