@@ -12,7 +12,7 @@ from recording_farm.encoder.cut.joiner import TakeMedia
 from recording_farm.encoder.formats import AudioCodec, AudioExport, Format
 
 AS_TAKEN: Final = AudioExport(AudioCodec.AAC, channels=2)
-"""What the takes are."""
+"""The encoding of the takes: with it, nothing is encoded again."""
 
 
 def cut_audio(
@@ -20,8 +20,8 @@ def cut_audio(
 ) -> CutFile:
     """Join `takes`, in order, into `target`, which appears only when it is complete.
 
-    The file says when the first of them began, and its `title`. Takes without sound are left out. Raises
-    NothingRecordedError when nothing is left, CutError when the disk fails.
+    The file contains the start time of the first take and the `title`. Takes without audio are left out.
+    Raises NothingRecordedError when nothing is left, CutError when the disk fails.
     """
     if export == AS_TAKEN:
         return cut(takes, target, Format(audio_only=export), title)

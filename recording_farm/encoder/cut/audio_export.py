@@ -12,13 +12,13 @@ from recording_farm.encoder.formats import AudioExport
 from recording_farm.encoder.media.packets import whole_packets
 
 METADATA: Final[tuple[str, ...]] = "title", "creation_time"
-"""What an audio file has of the metadata of its recording."""
+"""The metadata of a recording that its audio file also has."""
 
 
 def export_audio(recording: Path, target: Path, export: AudioExport) -> GrownFile:
-    """Make `target`, which appears only when it is complete, of the sound of a finished recording.
+    """Make `target`, which appears only when it is complete, from the audio of a finished recording.
 
-    It has the recording's title and time of creation. Raises CutError when the recording has no sound or
+    It has the recording's title and time of creation. Raises CutError when the recording has no audio or
     cannot be read, or `target` cannot be written.
     """
     directory = target.with_name(f".{target.name}.export")

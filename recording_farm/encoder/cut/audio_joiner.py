@@ -1,9 +1,9 @@
-"""Joins the takes of a recording without picture: the audio of each one behind the last, without a gap.
+"""Joins the takes of an audio recording: each one directly after the last, without a gap.
 
-The first packet of a take is AAC's priming: it decodes to the silence before the sound, and the packet after
-it cannot be decoded without it. In the file the first take keeps it, before time zero, where the edit list
-has it left out. At a joint the last packet of the take before stands in for it, so one take fades into
-the other over one packet.
+The first packet of a take is AAC's priming: it decodes to the silence before the audio, and the packet after
+it cannot be decoded without it. In the file the first take keeps it before time zero, where the edit list
+hides it. At a joint the last packet of the take before replaces it, so one take fades into the other over one
+packet.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from recording_farm.encoder.mux.samples import Kind, Sample
 
 
 class AudioJoiner:
-    """Writes takes one behind the other into a body. Times are in samples; see `Joiner` for the methods."""
+    """Appends takes to a body. Times are in samples; see `Joiner` for the methods."""
 
     def __init__(self, body: Body, state: JoinState | None = None) -> None:
         """Continue from `state`, whose samples are in `body`."""
@@ -32,7 +32,7 @@ class AudioJoiner:
         self._audio_until = self._place.audio_until if self._place else None
 
     def begin(self, take: TakeMedia, first: Sequence[Packet], source: InputContainer) -> bool:  # noqa: ARG002
-        """Append a take, unless there is no sound in it."""
+        """Append a take, unless it has no audio."""
         if len(first) < 2 or (take.end_us is not None and time_of(first[1]) >= take.end_us):
             return False
         offset = self._end - samples_of(first[0]) - AAC_FRAME_SAMPLES
@@ -86,5 +86,5 @@ class AudioJoiner:
 
 
 def _in(samples: int, units: int) -> int:
-    """A time in samples in other units, of which a second has so many."""
+    """A time in samples, converted to units of which a second has `units`."""
     return samples * units // SAMPLE_RATE

@@ -1,4 +1,4 @@
-"""How far a growing cut has come, as another process or thread sees it."""
+"""The progress of a growing cut, as another process or thread sees it."""
 
 import os
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from recording_farm.encoder.mux.samples import ENTRY, Kind
 
 @dataclass(frozen=True)
 class CutProgress:
-    """What is joined so far: `body_bytes` of the body `identity`.
+    """The body `identity` has `body_bytes`, up to the time `end_us` of the finished file.
 
-    It ends at `end_us` of the finished file; its last take is `take`, which begins at `take_start_us`.
+    Its last take is `take`, which begins at `take_start_us`.
     """
 
     identity: str
@@ -28,7 +28,7 @@ class CutProgress:
 
 
 def read_cut_progress(directory: Path, fmt: Format) -> CutProgress | None:
-    """The progress of the growing cut in `directory`; None before its first second."""
+    """The progress of the growing cut in `directory`; None before the first state is saved."""
     saved = read_saved_cut(directory)
     if saved.join is None or not saved.join.joints:
         return None
@@ -47,7 +47,7 @@ def read_cut_progress(directory: Path, fmt: Format) -> CutProgress | None:
 
 
 def time_in_body(directory: Path, fmt: Format, offset: int) -> int:
-    """The time of the finished file (µs) that the first `offset` bytes of the body reach.
+    """The time in the finished file (µs) up to which the first `offset` bytes of the body are complete.
 
     Reads a few entries of the log, however long it is. Raises OSError.
     """

@@ -1,8 +1,8 @@
-"""A file with sound alone that grows with the packets of a recording's sound, aligned with the recording.
+"""An audio file that grows with the audio packets of a recording, aligned with the recording.
 
-Each sound lies where it lies in the recording. What an encoder needs before the first sample is told in the
-file, and players leave it out: in MP4 it is an edit list, in MP3 LAME's part of the Info header. At the end
-only what the encoder holds is missing, and the head.
+Each sound has the same time as in the recording. The file says how much of its beginning is the encoder's
+delay, which players skip: in MP4 by an edit list, in MP3 by LAME's part of the Info header. At the end only
+the samples that the encoder still holds, and the head, are missing.
 """
 
 import io
@@ -34,7 +34,7 @@ from recording_farm.encoder.mux.samples import Kind, Sample, read_entries
 
 @dataclass(frozen=True)
 class _Way:
-    """How a codec is encoded and written; `channel_bitrate` is in bits per second of each channel."""
+    """Encoder and container of a codec; `channel_bitrate` is in bits per second of each channel."""
 
     encoder: Literal["aac", "libmp3lame"]
     encoder_options: dict[str, str]
@@ -42,7 +42,7 @@ class _Way:
 
 
 _WAYS: Final = {
-    # As the takes have it.
+    # The same as in the takes.
     AudioCodec.AAC: _Way("aac", {}, 64_000),
     # LAME's default takes half as much time again (measured: 11.3 to 7.8 s for 5 minutes of noise).
     AudioCodec.MP3: _Way("libmp3lame", {"compression_level": "7"}, 96_000),
@@ -50,19 +50,19 @@ _WAYS: Final = {
 _LAYOUTS: Final = {1: "mono", 2: "stereo"}
 _MONO: Final = "mono|c0=0.5*c0+0.5*c1"
 _ALIGNMENT: Final = f"{SAMPLE_RATE}:async=1:first_pts=0:min_comp=0:min_hard_comp=0.01"
-"""Silence goes where there is no sound, before the first one and in gaps of 10 ms and more: smaller ones are
-the rounding of times in a WebM, to 1 ms."""
+"""Gaps from 10 ms on, and the time before the first sound, are filled with silence. Smaller gaps come from
+times in a WebM, which are rounded to 1 ms."""
 
 _FORMAT: Final = Format(audio_only=AudioExport())
 """The format of the body of an MP4."""
 
 MP3_HEAD_BYTES: Final = 64 << 10
-"""Its tag and the Info header, which is written at the end, lie in so much of an MP3's beginning."""
+"""The beginning of an MP3 that contains its tag and the Info header, which is written at the end."""
 
 
 @dataclass(frozen=True)
 class GrownFile:
-    """A finished file; its `body` lies behind its head, and is the growing one of this `identity`."""
+    """A finished file, with the checksums of its `body`, which follows the head and has this `identity`."""
 
     path: Path
     body: BodyChecksums
@@ -70,15 +70,15 @@ class GrownFile:
 
 
 class GrowingAudio:
-    """The sound of a recording in another file; use it as a context manager.
+    """The audio of a recording in a file of its own; use it as a context manager.
 
-    `body_size` bytes of its body will not change any more.
+    The first `body_size` bytes of its body are final.
     """
 
     def __init__(
         self, directory: Path, sound: AudioStream, export: AudioExport, metadata: Mapping[str, str]
     ) -> None:
-        """Begin with the packets of `sound`, whose container stays open. What is in `directory` is deleted.
+        """Begin with the packets of `sound`, whose container stays open. Deletes the content of `directory`.
 
         AAC in the wanted channels is copied, anything else decoded and encoded once. Raises OSError,
         av.FFmpegError.
@@ -112,7 +112,7 @@ class GrowingAudio:
 
     @property
     def body(self) -> tuple[Path, int]:
-        """The file in which the body lies, and where it begins in it."""
+        """The file that contains the body, and the offset of the body in it."""
         return self._file.body
 
     @property
@@ -133,7 +133,7 @@ class GrowingAudio:
         self._has_sound = True
 
     def finish(self, target: Path) -> GrownFile:
-        """End the file, and move it to `target`. Raises NothingRecordedError, OSError, av.FFmpegError."""
+        """Finish the file, and move it to `target`. Raises NothingRecordedError, OSError, av.FFmpegError."""
         if not self._has_sound:
             raise NothingRecordedError("there is no sound in it")
         if self._encoder is not None:
@@ -144,7 +144,7 @@ class GrowingAudio:
 
 
 class _Encoder:
-    """Decodes packets, puts the sound at its time and into the wanted channels, and encodes it."""
+    """Decodes packets, converts the audio to its times and the wanted channels, and encodes it."""
 
     def __init__(self, sound: AudioStream, output: Any, export: AudioExport) -> None:
         way = _WAYS[export.codec]
@@ -159,11 +159,11 @@ class _Encoder:
         self._graph = _graph(sound, export)
 
     def encode(self, packet: Packet) -> Iterator[Packet]:
-        """What a packet gives."""
+        """The encoded packets of one more packet."""
         yield from self._encoded(self._decoder.decode(packet))
 
     def flush(self) -> Iterator[Packet]:
-        """What is still held."""
+        """The encoded packets that are still held."""
         yield from self._encoded(self._decoder.decode(None))
         yield from self._encoded([None])
         yield from self.stream.encode(None)
@@ -181,7 +181,7 @@ class _Mp4:
     def __init__(self, directory: Path, metadata: Mapping[str, str]) -> None:
         self._directory = directory
         self._head = io.BytesIO()
-        # It gets the first packet; of what it says all but the tables is kept.
+        # It gets the first packet; all of its head but the tables is kept.
         self.output = av.open(self._head, "w", format="ipod")
         self.output.metadata.update(metadata)
         self._body = Body(directory, _FORMAT)
@@ -231,7 +231,7 @@ class _Mp4:
 
 
 class _Mp3:
-    """MP3, whose Info header libav writes at the end, in room that it has left at the beginning."""
+    """MP3, whose Info header libav writes at the end, into a place it has reserved at the beginning."""
 
     def __init__(self, directory: Path, metadata: Mapping[str, str]) -> None:
         self._path = directory / BODY_NAME
@@ -269,7 +269,7 @@ class _Mp3:
 
 
 class _BehindHead:
-    """A file for libav, which writes again into its head only, with checksums of what is behind it."""
+    """A file for libav, which rewrites its head only, with checksums of the rest."""
 
     def __init__(self, file: BinaryIO, checksums: GrowingChecksums) -> None:
         self._file = file
@@ -296,10 +296,10 @@ class _BehindHead:
 
 
 def _silence_before(first: Packet) -> Iterator[Packet]:
-    """As many packets of silence as it takes for the file to begin at zero or before.
+    """The packets of silence with which the file begins at zero or before.
 
-    What lies before zero players leave out. A sound that begins later some of them move to zero, as ffmpeg
-    does when it converts.
+    Players skip everything before zero. If the audio began later, some players would move it to zero, and so
+    does ffmpeg when it converts.
     """
     begin = samples_of(first)
     silence = _silence()

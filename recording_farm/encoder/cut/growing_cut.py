@@ -1,10 +1,10 @@
 """A cut that grows while the recording runs: the takes joined so far, in a directory.
 
     body      the content of the finished file behind its head
-    samples   where each sample lies in it
-    checksums of the body
+    samples   the log of where each sample is in the body
+    checksums the checksums of the body
     streams   the tracks of the first take
-    state     how far it has come, and what is needed to continue in another process
+    state     the progress, from which another process can continue
     head      the head, once the file is finished
 
 `finish` builds the head and puts it in front, in a time that hardly depends on the length.
@@ -47,20 +47,19 @@ from recording_farm.encoder.mux.template import save_streams
 _STATE: Final = "state"
 
 HEAD_PACKETS: Final = 200
-"""Packets in which to look for a take's first frame and the audio around it."""
+"""Number of packets that are searched for a take's first frame and the audio around it."""
 
 _SAVE_SECONDS: Final = 1
 
 Look = Callable[[int], TakeMedia]
-"""Waits until a take is known up to a time (µs) of its own, and returns it; -1 is its end."""
+"""Waits until a take is final up to a time (µs) of its own clock, and returns it; -1 is its end."""
 
 
 @dataclass(frozen=True)
 class CutFile:
     """A finished file with its frames, lost frames, and frames that came too close together.
 
-    `body_bytes` of it are behind its head, with these `checksums`; they are those of the growing cut of this
-    `identity`.
+    The last `body_bytes` are the body of the growing cut `identity`, with these `checksums`.
     """
 
     path: Path
@@ -87,11 +86,11 @@ class GrowingCut:
         try:
             self._body = Body(directory, fmt, saved.body_size, saved.entries, saved.checksums)
         except OSError:
-            # A power cut may have taken what the state was written behind.
+            # After a power failure the files may be shorter than the state says.
             saved = SavedCut()
             self._body = Body(directory, fmt)
         self.identity = saved.identity
-        """A name of this body; one that begins again may have other bytes, and has another name."""
+        """The identity of this body. A restarted cut may have other bytes, and has another identity."""
         self._saved_size = saved.body_size
         self._is_finished = False
         self._joiner = (
@@ -109,34 +108,34 @@ class GrowingCut:
 
     @property
     def body_size(self) -> int:
-        """Bytes of the body that will not change any more, whatever happens to this process."""
+        """Bytes of the body that are final, also if this process dies."""
         return self._saved_size
 
     @property
     def entries(self) -> int:
-        """Entries of the log whose samples lie in the body."""
+        """Entries of the log whose samples are in the body."""
         return self._body.entries
 
     @property
     def joints(self) -> tuple[TakeJoint, ...]:
-        """Where the takes of the body lie; that of the last one is not complete yet."""
+        """Where the takes are in the file; the last one may be incomplete."""
         return self._joiner.state.joints
 
     @property
     def began_us(self) -> int | None:
-        """When the first take began (unix, µs); None before it, or if that is unknown."""
+        """When the first take began (unix, µs); None before that, or if it is unknown."""
         return self._began_us
 
     @property
     def take(self) -> int | None:
-        """The number of the take that was joined last, perhaps in part; None before the first."""
+        """The number of the last take that was joined, at least in part; None before the first."""
         place = self._joiner.state.take
         return None if place is None else place.number
 
     def add(self, take: TakeMedia, source: InputContainer, look: Look | None = None) -> None:
-        """Append a take, or the rest of it. One without a whole frame is left out. Raises OSError.
+        """Append a take, or the rest of it. A take without a whole frame is left out. Raises OSError.
 
-        `source` is the take, perhaps without fragments at its beginning that are joined already.
+        `source` is the take; its beginning may be missing if that is joined already.
         """
         look = look or (lambda _: take)
         packets = whole_packets(source)
@@ -156,10 +155,10 @@ class GrowingCut:
         self._joiner.end_take(look(-1))
 
     def finish(self, target: Path, title: str | None = None, padding: Padding = NO_PADDING) -> CutFile:
-        """End the file, and move it to `target`. The cut is over then.
+        """Finish the file, and move it to `target`. The cut is over then.
 
-        Without `padding` the head has the size that moves the body fastest. Raises NothingRecordedError when
-        there is nothing in it, OSError, av.FFmpegError.
+        Without `padding` the head has the size with which the body moves fastest. Raises NothingRecordedError
+        if the body is empty, OSError, av.FFmpegError.
         """
         joined = self._joiner.close()
         if not joined.joints:
@@ -168,7 +167,8 @@ class GrowingCut:
         head = self._head(file_metadata(self._began_us, title), padding)
         self._body.sync()
         self._body.close()
-        # A body with half a head in front must not be continued: a crash from here on costs the work.
+        # A body with half a head in front must not be continued: after a crash from here on, the cut
+        # restarts.
         self._is_finished = True
         (self._directory / _STATE).unlink(missing_ok=True)
         sync(self._directory)
@@ -203,7 +203,7 @@ class GrowingCut:
             return make_head(streams, entries, size, self._format, metadata, padding)
 
     def save_now_and_then(self) -> None:
-        """Save once a second how far it has come; to be called while it waits, too. Raises OSError."""
+        """Save the state, at most once a second; call it also while waiting. Raises OSError."""
         if time.monotonic() - self._saved_at >= _SAVE_SECONDS:
             self._save()
 
@@ -234,7 +234,7 @@ def file_metadata(began_us: int | None, title: str | None) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class SavedCut:
-    """A saved state: the sizes of body, log and checksums, and where the joiner was."""
+    """A saved state: the sizes of body, log and checksums, and the state of the joiner."""
 
     identity: str = field(default_factory=partial(token_hex, 8))
     body_size: int = 0

@@ -1,6 +1,6 @@
-"""Joins takes, packet by packet: where each packet lies in the finished file.
+"""Joins takes, packet by packet: decides where each packet is in the finished file.
 
-It can stop behind any group of samples and continue from there in another process, see `JoinState`.
+It can stop after any group of samples, and another process can continue from there, see `JoinState`.
 """
 
 import re
@@ -76,7 +76,7 @@ class _TakeHead:
 
 @dataclass(frozen=True)
 class TakePlace:
-    """A take that is being joined, and how far: what is written of it ends with these times of its own."""
+    """A take that is being joined; it is written up to these times of its own clock."""
 
     number: int | None
     video_first: int
@@ -92,15 +92,15 @@ class TakePlace:
 
 @dataclass(frozen=True)
 class JoinState:
-    """All that a joiner needs to continue: the written samples end at `picture_end` and `sound_end`."""
+    """The state from which a joiner continues: the written samples end at `picture_end` and `sound_end`."""
 
     picture_end: int = 0
     sound_end: Fraction = Fraction(0)
     codec_delay_ms: int = 0
-    """WebM's audio stands so much later in the file, and players take it off (RFC 9559, CodecDelay)."""
+    """Delay of the audio in a WebM, which players subtract (RFC 9559, CodecDelay)."""
     joints: tuple[TakeJoint, ...] = ()
     take: TakePlace | None = None
-    """The take that is being joined; the last of `joints` is that one."""
+    """The take that is being joined; its joint is the last of `joints`."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ class Joined:
 
 @dataclass
 class _Placed:
-    """A packet and where it lies in the file: from `pts` to `end`, in units of `base`; `time` in its take."""
+    """A packet and its place in the file: from `pts` to `end`, in units of `base`; `time` is its time in the
+    take."""
 
     data: bytes
     kind: Kind
@@ -137,9 +138,9 @@ class _Placed:
 
 
 class Joiner:
-    """Writes takes one behind the other into a body.
+    """Appends takes to a body.
 
-    The last frames are held, and the sound from them on, because the next take may leave them out.
+    It holds the last frames and the audio from them on, because the next take may leave them out.
     """
 
     def __init__(self, fmt: Format, body: Body, state: JoinState | None = None) -> None:
@@ -156,7 +157,7 @@ class Joiner:
         self._picture_end = self.state.picture_end
         self._sound_end = self.state.sound_end
         self._codec_delay_ms = self.state.codec_delay_ms
-        # Of the take, as far as it is written.
+        # The take as far as it is written.
         self._grid_state: Sequence[int] = self._place.grid if self._place else ()
         self._video_until = self._place.video_until if self._place else None
         self._audio_until = self._place.audio_until if self._place else None
@@ -164,11 +165,11 @@ class Joiner:
 
     @property
     def duration_us(self) -> int:
-        """Where the picture ends so far, in µs."""
+        """Where the video ends so far, in µs."""
         return round(self._picture_ends()[0] * self._tick * 1_000_000)
 
     def begin(self, take: TakeMedia, first: Sequence[Packet], source: InputContainer) -> bool:
-        """Append a take, whose packets are added next, the `first` ones too.
+        """Begin a take, whose packets are added next, from the `first` ones on.
 
         Does nothing and returns false if there is no frame among the first packets.
         """
@@ -196,13 +197,14 @@ class Joiner:
         return True
 
     def resume(self) -> None:
-        """Continue the take of the state: the next packets are its own, from any place on."""
+        """Continue the take of the state; its next packets may begin anywhere before the end of the written
+        ones."""
         assert self._place is not None
         self._grid = FrameGrid(self._place.video_first, self._place.stretch * self._format.period_us)
         self._grid.restore(self._place.grid)
 
     def add(self, packet: Packet, take: TakeMedia) -> None:
-        """Append a packet of the take; nothing if it is written already."""
+        """Append a packet of the take, unless it is written already."""
         assert self._place is not None
         time = time_of(packet)
         if packet.stream.type == "audio":
@@ -218,7 +220,7 @@ class Joiner:
                 self._write_sound_until(self._frames[0].begin_us)
 
     def end_take(self, take: TakeMedia) -> None:
-        """Count what the take has, which has no more packets."""
+        """End the take, which has no more packets, and count its frames."""
         assert self._grid is not None
         grid, self._grid = self._grid, None
         if take.end_us is not None:
@@ -251,13 +253,14 @@ class Joiner:
         )
 
     def _picture_ends(self) -> list[int]:
-        """Where the picture ends (ticks), and where without the last frame, and so on to the take's first."""
+        """Where the video ends (ticks), where it ends without the last frame, and so on to the take's first
+        frame."""
         ends = [frame.end for frame in reversed(self._frames)]
         take_from = self._place.picture_from if self._place else 0
         return [*ends, self._picture_end] if self._picture_end > take_from or not ends else ends
 
     def _end_before(self, joint: Joint) -> None:
-        """Write the packets of the last take that the joint keeps."""
+        """Write the held packets of the last take that the joint keeps."""
         for _ in range(joint.dropped):
             self._frames.pop()
         while self._frames:
@@ -268,7 +271,7 @@ class Joiner:
         self._end_last(joint.dropped)
 
     def _end_last(self, dropped: int) -> None:
-        """Note where the last take ends, of which so many frames were dropped."""
+        """Note where the last take ends, without its `dropped` frames."""
         if self._joints:
             last = self._joints[-1]
             end = self._nanoseconds(self._picture_end)
@@ -337,7 +340,7 @@ def _rounded(value: Fraction) -> int:
 
 
 def _head_of(take: TakeMedia, packets: Sequence[Packet], delay: int) -> _TakeHead | None:
-    """Where a take's picture and sound begin; None if it has no whole frame."""
+    """Where a take's video and audio begin; None if it has no whole frame."""
     frames = (packet for packet in packets if packet.stream.type == "video")
     frame = next(frames, None)
     if frame is None:

@@ -1,4 +1,4 @@
-"""Puts the head of a file in front of its body, which comes first."""
+"""Puts the head of a file in front of its body, which was written first."""
 
 import ctypes
 import errno
@@ -10,10 +10,10 @@ from typing import Final
 from recording_farm.encoder.atomic_file import atomic_file
 
 COPIED_BYTES: Final = 8 << 20
-"""A longer body gets its head by moving its beginning on the disk; shorter ones are copied."""
+"""A longer body is moved on the disk to make room for its head; a shorter one is copied."""
 
 BLOCK_BYTES: Final = 4096
-"""The head of such a body is a multiple of this, which is the block size of ext4 and xfs."""
+"""The head of a moved body is a multiple of this, the block size of ext4 and xfs."""
 
 _INSERT_RANGE: Final = 0x20
 """FALLOC_FL_INSERT_RANGE of fallocate(2)."""
@@ -39,8 +39,8 @@ def put_in_front(head: bytes, body: Path, target: Path) -> None:
 def insert_in_front(descriptor: int, size: int) -> bool:
     """Make room for `size` bytes at the beginning of an open file without copying it; ext4 and xfs can.
 
-    False if the file system cannot: `size` must be a multiple of its blocks' size, usually 4096. A power cut
-    in between may spoil the file. Raises OSError.
+    False if the file system cannot: `size` must be a multiple of its block size, usually 4096. A power
+    failure meanwhile may damage the file. Raises OSError.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     fallocate = getattr(libc, "fallocate64", None) or libc.fallocate  # musl has the latter only

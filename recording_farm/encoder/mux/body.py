@@ -18,7 +18,7 @@ STREAMS_NAME: Final = "streams"
 
 
 _CACHED_BYTES: Final = 32 << 20
-"""The end of a body, which the senders of parts read."""
+"""The end of a body that stays in the page cache, because the senders of parts read it."""
 
 
 def is_webm(fmt: Format) -> bool:
@@ -37,7 +37,7 @@ def scales_of(fmt: Format) -> dict[Kind, int]:
 class Body:
     """Appends samples to a body, in groups: chunks of MP4, clusters of WebM.
 
-    `size` and `entries` are those of the groups that are written.
+    `size` and `entries` count the groups that are written.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Body:
         entries: int = 0,
         checksums: SavedChecksums | None = None,
     ) -> None:
-        """Continue the files in `directory` behind so much of them; what lies behind it is dropped."""
+        """Continue the files in `directory` at these sizes; anything behind is dropped."""
         self._is_webm = is_webm(fmt)
         self._scales = scales_of(fmt)
         self._pending: list[Sample] = []
@@ -95,7 +95,8 @@ class Body:
         self._uncache()
 
     def _uncache(self) -> None:
-        """Let the kernel drop old pages: to move a body behind its head drops all of them, 0.1 s a GB."""
+        """Let the kernel drop old pages now: moving a body behind its head would drop all of them, 0.1 s a
+        GB."""
         if self.size >= self._uncached + 2 * _CACHED_BYTES:
             self._uncached = self.size - _CACHED_BYTES
             os.posix_fadvise(self._body.fileno(), 0, self._uncached, os.POSIX_FADV_DONTNEED)
@@ -106,7 +107,7 @@ class Body:
         os.fsync(self._log.fileno())
 
     def close(self) -> None:
-        """Close the files. What is not flushed is dropped."""
+        """Close the files. A group that is not flushed is dropped."""
         self._body.close()
         self._log.close()
         self.checksums.close()

@@ -23,23 +23,23 @@ from recording_farm.encoder.mux.template import last_durations
 Packet: TypeAlias = "AvPacket[Any]"
 
 Read = Callable[[int, int], bytes]
-"""So many bytes of the body from an offset; they are there. Raises OSError."""
+"""Reads `size` existing bytes of the body from an offset. Raises OSError."""
 
 _ENTRIES_AT_ONCE: Final = 512
-"""Of the log: less than ten seconds."""
+"""Entries of the log that are read at once: less than ten seconds."""
 
 _GAP_BYTES: Final = 4096
-"""Bytes of other tracks that are read along: less than a read of its own costs."""
+"""Bytes of other tracks that are read too, where a second read would cost more."""
 
 _BEGINNING: Final = 50
-"""A demuxer is asked how a file begins that has so many samples behind the first of each track."""
+"""Samples behind the first of each track in the file that shows how a demuxer reads its beginning."""
 
 _KINDS: Final = {"video": Kind.VIDEO, "audio": Kind.AUDIO}
 
 
 @dataclass(frozen=True)
 class _Track:
-    """How a demuxer shows a track: what it adds to the times of the log, and says of its beginning."""
+    """How a demuxer shows a track: the offset of its times to those of the log, and the priming."""
 
     stream: Stream
     shift: int
@@ -61,7 +61,7 @@ class BodyPackets:
         self._next = 0
         self._look_again = 0
         self.metadata: dict[str, str] = {}
-        """As a demuxer shows it."""
+        """The metadata as a demuxer shows it."""
 
     def __enter__(self) -> "BodyPackets":
         """Begin."""
@@ -72,10 +72,10 @@ class BodyPackets:
         self._opened.close()
 
     def open(self, entries: int, metadata: Mapping[str, str], *, is_all: bool) -> list[Stream] | None:
-        """The streams, of the first `entries` of the log; None while a kind has no sample in them.
+        """The streams, from the first `entries` of the log; None while a kind has no sample in them.
 
-        With `is_all` there will be no more: a kind without a sample has no stream then. The file is to have
-        `metadata`. Raises OSError, av.FFmpegError.
+        With `is_all` the log is complete, so a kind without a sample has no stream. `metadata` is the
+        finished file's. Raises OSError, av.FFmpegError.
         """
         if entries < self._look_again and not is_all:
             return None
@@ -101,7 +101,7 @@ class BodyPackets:
         return [self._tracks[kind].stream for kind in present]
 
     def packets(self, entries: int) -> Iterator[tuple[Kind, Packet]]:
-        """Those that lie between what was read before and the first `entries` of the log. Raises OSError."""
+        """The packets that were not read yet, among the first `entries` of the log. Raises OSError."""
         while self._next < entries:
             self._log.seek(self._next * ENTRY.itemsize)
             count = min(entries - self._next, _ENTRIES_AT_ONCE)
@@ -129,7 +129,7 @@ class BodyPackets:
 
 
 def _neighbors(rows: Entries) -> list[Entries]:
-    """The entries in groups that lie close together, and are read at once."""
+    """The entries in groups that are close together, and are read at once."""
     if not len(rows):
         return []
     ends = rows["offset"] + rows["size"]

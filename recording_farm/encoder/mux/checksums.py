@@ -1,6 +1,6 @@
 """Checksums of a body that grows: the CRC-32C of all of it, and the SHA-256 of each of its blocks.
 
-Another process can continue them, and no byte is read twice: a block that was not full ends there.
+Another process can continue without reading any byte again: an incomplete block ends there.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import google_crc32c
 from recording_farm.encoder.mux.open_file import opened_at
 
 BLOCK_BYTES: Final = 8 << 20
-"""A block ends with the first group of samples that makes it so large."""
+"""A block ends with the group of samples with which it reaches this size."""
 
 _ROW: Final = struct.Struct("<Q32s")
 ROW_BYTES: Final = _ROW.size
@@ -32,7 +32,7 @@ class Block:
 
 @dataclass(frozen=True)
 class BodyChecksums:
-    """The CRC-32C of a body, and the blocks that it consists of."""
+    """The CRC-32C of a body, and its blocks."""
 
     crc32c: int = 0
     blocks: tuple[Block, ...] = ()
@@ -45,7 +45,7 @@ class BodyChecksums:
 
 @dataclass(frozen=True)
 class SavedChecksums:
-    """How far the checksums are: so many `rows` in the file, and a last block that is not full."""
+    """The state of the checksums: `rows` of full blocks in the file, and a last block that is not full."""
 
     rows: int = 0
     crc32c: int = 0
@@ -64,7 +64,7 @@ class GrowingChecksums:
     """Appends the checksums of blocks to a file while a body grows."""
 
     def __init__(self, file: Path, saved: SavedChecksums | None = None) -> None:
-        """Continue `file` behind what is `saved`. Raises OSError when it is shorter."""
+        """Continue `file` from the `saved` state. Raises OSError when it is shorter."""
         saved = saved or SavedChecksums()
         self._path = file
         self._rows = saved.rows
@@ -85,7 +85,7 @@ class GrowingChecksums:
 
     @property
     def saved(self) -> SavedChecksums:
-        """What another process needs to continue."""
+        """The state from which another process can continue."""
         digest = self._sha256.hexdigest() if self._open_bytes else ""
         return SavedChecksums(self._rows, self._crc32c, self._open_bytes, digest)
 

@@ -1,8 +1,8 @@
 """MP4: groups samples into chunks, and builds the head of a file, `ftyp` to the beginning of `mdat`.
 
-libav writes a small file with the first sample of each track. What it says of codecs, colors, priming and
-metadata is kept; the sample tables and durations are ours (ISO/IEC 14496-12). So the head of two hours takes
-some milliseconds, and needs no sample.
+libav writes a small file with the first sample of each track. Its description of codecs, colors, priming and
+metadata is kept; this module writes the sample tables and durations (ISO/IEC 14496-12). So the head of two
+hours takes some milliseconds, and needs no sample.
 """
 
 import struct
@@ -110,9 +110,9 @@ class _Builder:
         self._movie = dict(_boxes(template, 0, len(template)))[b"moov"]
         self._tracks = tracks
         self._wide = wide
-        # Columns of their own, which numpy reads many times as fast as those of rows.
+        # Contiguous columns, which numpy reads many times as fast as columns of rows.
         kinds, offsets, sizes = (np.ascontiguousarray(entries[name]) for name in ("kind", "offset", "size"))
-        # A chunk ends where the track changes, or something else lies behind it.
+        # A chunk ends where the track changes, or where the next sample is not adjacent.
         is_next = (kinds[1:] == kinds[:-1]) & (offsets[1:] == (offsets + sizes)[:-1])
         begins = np.flatnonzero(np.append(True, ~is_next)[: len(kinds)])
         counts = np.diff(begins, append=len(kinds))
@@ -149,7 +149,7 @@ class _Builder:
         """A track and its duration in the movie's units."""
         kind = _KINDS[_handler(track)]
         duration, scale = self._durations[kind], self._tracks.scale[kind]
-        # What comes before the first edit is not shown: AAC's priming.
+        # Samples before the first edit are not shown: AAC's priming.
         edits, shown = _edits(track, lambda start: -(-(duration - start) * self._movie_scale // scale))
         return self._rebuilt(track, kind, shift, edits, shown), shown
 
@@ -211,7 +211,7 @@ class _Builder:
         return tables + _full(b"stsc", struct.pack(">I", len(rows)) + rows.astype(">u4").tobytes())
 
     def _chunk_tables(self, kind: Kind, shift: int) -> bytes:
-        """The table of where the chunks lie, for a body that begins at `shift`."""
+        """The table of chunk offsets, for a body that begins at `shift`."""
         _, offsets = self._chunks[kind]
         name, form = (b"co64", ">u8") if self._wide else (b"stco", ">u4")
         places = (offsets + np.uint64(shift)).astype(form)
@@ -219,7 +219,7 @@ class _Builder:
 
 
 def _times(pts: "np.ndarray[Any, Any]", last: int) -> bytes:
-    """The table of durations, which are the distances of the samples."""
+    """The table of durations: the distances between samples."""
     durations = np.append(np.diff(pts), last)
     runs = np.flatnonzero(np.diff(durations, prepend=-1))
     rows = np.stack([np.diff(runs, append=len(durations)), durations[runs]], axis=1)
@@ -229,7 +229,7 @@ def _times(pts: "np.ndarray[Any, Any]", last: int) -> bytes:
 def _edits(track: _Box, shown_from: Callable[[int], int]) -> tuple[bytes, int]:
     """The edit list, and how long the track lasts, with the empty edit before it.
 
-    `shown_from` tells how long the media is from a time of its own on.
+    `shown_from` returns the length of the media from one of its times on.
     """
     box = _find(track, b"edts")
     edits = dict(_boxes(box.content, 0, len(box.content)))[b"elst"].content if box else b""

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 
 def opened_at(path: Path, size: int) -> BinaryIO:
-    """A file opened for writing behind its first `size` bytes; what lies behind them is dropped.
+    """Open a file to append after its first `size` bytes; the rest is dropped.
 
     Raises OSError when it is shorter.
     """

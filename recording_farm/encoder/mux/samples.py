@@ -1,7 +1,7 @@
-"""Samples of a file that is being written, and the log of where each one lies.
+"""Samples of a file that is being written, and the log of where each one is.
 
-A file is a head and a body. The body grows while a recording runs and never changes behind its end. The head,
-which has the index, is built from the log when the file ends.
+A file is a head and a body. The body is only appended to while a recording runs. The head, which has the
+index, is built from the log at the end.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import numpy as np
 
 
 class Kind(IntEnum):
-    """What an entry of the log is."""
+    """The kind of an entry of the log."""
 
     VIDEO = 0
     AUDIO = 1
@@ -34,7 +34,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of the log: where a sample lies, `offset` bytes from the beginning of the body."""
+    """An entry of the log: a sample, `offset` bytes from the beginning of the body."""
 
     kind: Kind
     is_key: bool
@@ -58,7 +58,7 @@ def append_entries(log: BinaryIO, entries: Sequence[Entry]) -> None:
 
 
 def parse_entries(data: bytes) -> Entries:
-    """The entries in bytes of a log; what is not whole is left out."""
+    """The entries in bytes of a log, without an incomplete last one."""
     return np.frombuffer(data, ENTRY, len(data) // ENTRY.itemsize)
 
 

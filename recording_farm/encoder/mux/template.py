@@ -1,4 +1,4 @@
-"""Small files of libav that have what it says of the tracks of a file.
+"""Small files by libav that describe the tracks of a file.
 
 `save_streams` keeps the tracks of a take beside the growing body, so that no take is needed at the end.
 `make_template` writes the file whose head `mp4` and `webm` complete.
@@ -87,9 +87,9 @@ def _added(output: OutputContainer, template: Stream, fmt: Format) -> Any:
     stream.disposition = Disposition.default
     if template.type == "video":
         stream.time_base = Fraction(1, fmt.timescale)
-        # WebM tells it as DefaultDuration.
+        # In WebM it is the DefaultDuration.
         stream.codec_context.framerate = fmt.fps
-        # libav does not pass it on from file to file.
+        # libav does not copy it from file to file.
         stream.codec_context.sample_aspect_ratio = 1
     return stream
 

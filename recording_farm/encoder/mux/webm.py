@@ -1,7 +1,8 @@
 """WebM: groups samples into clusters, and builds the head of a file, up to its first cluster.
 
-libav writes a small file with the first sample of each track. What it says of the tracks and the metadata is
-kept; the duration, the cues and their places are ours (RFC 9559, RFC 8794). Times are in milliseconds.
+libav writes a small file with the first sample of each track. Its description of the tracks and the metadata
+is kept; this module writes the duration, the cues and their places (RFC 9559, RFC 8794). Times are in
+milliseconds.
 """
 
 import struct
@@ -78,7 +79,7 @@ def head(
     start = parts[_EBML]
     info = _info(segment, _duration(entries, last))
     tracks = inside[_TRACKS]
-    # The cues are of one size wherever the clusters lie.
+    # The cues have one size, wherever the clusters are.
     cues_size = len(_cues(entries, 0))
     seek_head_size = len(_seek_head({}, 3))
     begin = len(start) + len(_SEGMENT) + 8
@@ -105,7 +106,7 @@ def _duration(entries: Entries, last: Mapping[Kind, int]) -> int:
 
 
 def _seek_head(places: dict[bytes, int], count: int) -> bytes:
-    """The places of elements, in a size that depends on their number only."""
+    """The SeekHead of elements; its size depends on their number only."""
     seeks = [
         _element(_SEEK, _element(_SEEK_ID, name) + _element(_SEEK_POSITION, struct.pack(">Q", place)))
         for name, place in places.items() or [(_VOID * 4, 0)] * count
@@ -124,7 +125,7 @@ def _cues(entries: Entries, shift: int) -> bytes:
     clusters = entries[entries["kind"] == Kind.CLUSTER]
     keys = entries[(entries["kind"] == Kind.VIDEO) & (entries["key"] == 1)]
     if not len(keys):
-        # Without a picture, each cluster.
+        # Without video, each cluster.
         keys = clusters
     own = np.searchsorted(clusters["offset"], keys["offset"], side="right") - 1
     points = []
@@ -158,7 +159,7 @@ def _element(name: bytes, content: bytes) -> bytes:
 
 
 def _length(size: int) -> bytes:
-    """A length in as few bytes as there must be; all bits set would be an unknown one."""
+    """A length in as few bytes as possible; all bits set would mean an unknown length."""
     count = next(count for count in range(1, 9) if size < (1 << 7 * count) - 1)
     return (1 << 7 * count | size).to_bytes(count)
 

@@ -115,7 +115,7 @@ def upload_gone() -> StorageError:
 
 def no_parts(why: str) -> StorageError:
     """The error when a key does not allow uploads in parts."""
-    return StorageError(NO_PARTS, f"this storage takes no parts: {why}", lasting=True)
+    return StorageError(NO_PARTS, f"this storage accepts no uploads in parts: {why}", lasting=True)
 
 
 def check_part(part: Part, data: Data) -> None:
