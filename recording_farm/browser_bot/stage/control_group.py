@@ -52,7 +52,7 @@ def why_not_divisible(root: Path = ROOT, own: Path = OWN) -> str:
     """Return why the farm's control group cannot be divided among stages; empty if it can be, or is."""
     group = own_group(root, own)
     if group is None:
-        return "no control group of its own (cgroup v2)"
+        return "the farm has no control group of its own (cgroup v2)"
     if stages_group(root, own) is not None:
         return ""
     if not _is_delegated(group, root):

@@ -419,9 +419,9 @@ def _check_webrtc(_timeout: float) -> Check:
 def _check_stage_limits(_timeout: float) -> Check:
     """By what are disk, memory and processes of a stage limited on this machine?"""
     reason = why_not_mountable()
-    disk = f"disk: looked at each second (no mounts: {reason})" if reason else "disk: a tmpfs for each stage"
+    disk = f"disk: checked each second (no mounts: {reason})" if reason else "disk: a tmpfs for each stage"
     no_groups = control_group.why_not_divisible()
-    together = f"looked at each second ({no_groups})" if no_groups else "a control group for each stage"
+    together = f"checked each second: {no_groups}" if no_groups else "a control group for each stage"
     detail = f"{disk}; memory and processes: {together}"
     return Check("stage limits", "warning" if reason else "ok", None, detail)
 

@@ -40,10 +40,10 @@ HELP: Final[Mapping[str, tuple[str, str]]] = {
         "With UDP off, most meetings have no audio and video.",
     ),
     "stage limits": (
-        "The limits of a stage's disk, memory and processes hold: by the kernel, or by a look of the farm "
+        "The kernel enforces the limits of a stage's disk, memory and processes, or the farm checks them "
         "each second.",
         "Run the farm where a process may make user and mount namespaces, and with `Delegate=yes`, see "
-        "[operations.md](operations.md). Limits hold without both, less exactly.",
+        "[operations.md](operations.md). Without both the limits hold, but less exactly.",
     ),
     "authorities": ("The certificates of `FARM_CA_FILE` are readable.", "Correct the PEM file."),
     "certificate": (

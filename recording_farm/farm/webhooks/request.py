@@ -152,7 +152,11 @@ def _sentence(error: Exception) -> str:
         return "the receiver did not accept the connection in time"
     if isinstance(error, BadCertificateError):
         return str(error)
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, httpx.ConnectError):
+        return "the receiver does not accept the connection"
+    if isinstance(error, httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError):
+        return "the receiver closed the connection before it answered"
+    return f"the request failed: {error or type(error).__name__}"
 
 
 def _refusal(status: int | None) -> str:

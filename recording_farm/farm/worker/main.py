@@ -327,7 +327,9 @@ def _run_until_slots_end(
 
 def _begin_shutdown(parts: Sequence[Part], slots: Part, settings: Settings) -> None:
     if running := count_running_recordings(settings.spool_dir):
-        logger.warning("ending %d running recordings; a second signal kills everything at once", running)
+        logger.warning(
+            "ending the running recordings (%d); a second signal kills everything at once", running
+        )
     slots.stop()
     if not any(spools(settings.spool_dir)):
         # A recording that a slot takes at this very moment is finished by the bursts.

@@ -103,8 +103,8 @@ def test_stage_should_get_a_group_beside_the_farms(root: Path, written: list[tup
     [
         (False, "memory pids", f"0::/{SERVICE}", "is not delegated (Delegate=yes)"),
         (True, "cpu memory", f"0::/{SERVICE}", "has no controllers for memory and pids"),
-        (True, "memory pids", "0::/", "no control group of its own (cgroup v2)"),
-        (True, "memory pids", "4:memory:/x", "no control group of its own (cgroup v2)"),
+        (True, "memory pids", "0::/", "the farm has no control group of its own (cgroup v2)"),
+        (True, "memory pids", "4:memory:/x", "the farm has no control group of its own (cgroup v2)"),
     ],
 )
 def test_group_that_is_not_the_farms_should_be_left_alone(

@@ -109,7 +109,14 @@ async def test_closed_port_should_be_an_error() -> None:
     answer = await post(f"http://127.0.0.1:{port}/")
     assert answer.unreachable
     assert answer.status is None
-    assert "ConnectError" in str(answer.error)
+    assert answer.error == "the receiver does not accept the connection"
+
+
+async def test_connection_closed_without_an_answer_should_be_an_error() -> None:
+    async with serving(answering(b"")) as port:
+        answer = await post(f"http://127.0.0.1:{port}/")
+    assert answer.unreachable
+    assert answer.error == "the receiver closed the connection before it answered"
 
 
 def certificate(directory: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
