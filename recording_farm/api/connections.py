@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 SWEEP_SECONDS: Final = 1.0
 
 UNREAD_SECONDS: Final = 30.0
-"""A client that reads less than about 100 KiB of a response in so long is disconnected."""
+"""A client that reads less than about 100 KiB of a response in this time is disconnected."""
 
 CLOSING_SECONDS: Final = 30.0
 """Time for a client to read the rest of a response after which the connection closes."""

@@ -138,7 +138,8 @@ def test_work_should_be_spread_and_go_on_when_a_machine_is_cut_off(tmp_path: Pat
         wait_until(lambda: not encoders(workers["one"]), 90)
         wait_until(lambda: "is back" in faults_of(farm.wait_for(by_node["one"], "UPLOADED"))[-1], 90)
         held = re.search(
-            r"has ([0-9.]+) s that the file misses", faults_of(farm.wait_for(by_node["one"], "UPLOADED"))[-1]
+            r"has ([0-9.]+) s that are not in the file",
+            faults_of(farm.wait_for(by_node["one"], "UPLOADED"))[-1],
         )
         assert held is not None
         assert 10 < float(held[1]) <= missing["seconds"] + 0.1

@@ -115,7 +115,7 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
             enqueue_transfer(client, recording, target, settings.node)
     if STORE in waiting:
         run_transfer(recording.id, STORE, settings, client)
-    # The takes go with the spool, or a minute later: to delete hours holds up the disk, and the uploads.
+    # The takes are deleted with the spool, or a minute later: deleting hours of them slows the uploads down.
     settle(recording.id, settings, client)
 
 
@@ -133,12 +133,12 @@ def _set_aside(recording: Recording, spool: Spool, settings: Settings, records: 
         logger.warning("they are in %s", directory, extra=NOT_FOR_CLIENTS)
         fault = f"the node {settings.node} is back; its part of the recording was set aside there"
         if missed:
-            fault += f" and has {missed:.1f} s that the file misses"
+            fault += f" and has {missed:.1f} s that are not in the file"
         records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
 
 
 def seconds_missed(spool: Spool, recording: Recording, node: str) -> float:
-    """How much this node has of what is missing in the file since it was lost."""
+    """How much of the part that the file lacks is on this node."""
     missing = missing_since_loss_of(recording.timeline, node)
     if missing is None:
         return 0.0
@@ -200,7 +200,7 @@ def _fetch_manifest(recording: Recording, manifest: Path, settings: Settings) ->
 
 
 def _restore(recording: Recording, spool: Spool, settings: Settings) -> None:
-    """Restore what another node recorded, unless it is here. Raises StorageError."""
+    """Restore the replica of another node, unless that is done. Raises StorageError."""
     outbox = Outbox.of(spool)
     if not is_restoring(outbox) and recorded_elsewhere(recording.timeline, spool.numbers()) is NOTHING:
         return
@@ -213,9 +213,9 @@ def _restore(recording: Recording, spool: Spool, settings: Settings) -> None:
             restore_if_behind(spool, store, recording, settings)
         except NotRestorableError as error:
             if not spool.takes():
-                # Its node may come back; another try is made until then.
+                # Retried until the node comes back.
                 raise
-            logger.error("what an earlier node recorded cannot be restored: %s", error.message)
+            logger.error("the replica of an earlier node is not usable: %s", error.message)
         except StorageError as error:
             if error.reason not in NO_REPLICA:
                 raise
@@ -242,7 +242,7 @@ def _cut(recording: Recording, spool: Spool, manifest: Path, settings: Settings)
 
 
 def _main_file(recording: Recording, cut: CutFile, file: Path, spool: Spool) -> tuple[DescribedFile, Media]:
-    """The main file, made of the cut if it is not the cut itself and was not made while it was recorded."""
+    """The main file: the cut itself, or made from it, unless that was done during the recording."""
     kind = FileKind.VIDEO if recording.video_file else FileKind.AUDIO
     if cut.path == file:
         return describe_grown(file, kind, cut.checksums), probe(file)
@@ -255,7 +255,7 @@ def _main_file(recording: Recording, cut: CutFile, file: Path, spool: Spool) -> 
 
 
 def _exported(recording: Recording, cut: CutFile, file: Path) -> GrownFile:
-    """The audio file, which may have been made while it was recorded."""
+    """The audio file, which may have been made during the recording."""
     assert recording.audio_file is not None
     return grown_file(Outbox(file.parent), file.name) or export_audio(cut.path, file, recording.audio_file)
 

@@ -60,11 +60,11 @@ Put = Callable[[Path, FinishedFile, Checkpoint], StoredObject]
 
 @dataclass(frozen=True)
 class _Way:
-    """How files go to a target: as a whole, and the main file in parts if it takes parts."""
+    """How files are uploaded to a target: as a whole, or in parts if it accepts them."""
 
     put: Put
     place: Callable[[str], Place | None]
-    """The place of a file of this name; None if it does not go there in parts."""
+    """The place of a file of this name; None if it is not uploaded there in parts."""
 
 
 def run_transfer(recording_id: UUID, target: str, settings: Settings, client: redis.Redis) -> None:
@@ -175,7 +175,7 @@ def _put_one(
 def _finish_parts(
     recording: Recording, file: FinishedFile, target: str, outbox: Outbox, way: _Way
 ) -> StoredObject | None:
-    """Finish the upload that began while the file was made; None if there is none."""
+    """Complete the upload that began during the recording; None if there is none."""
     key = _key(recording, file, target)
     if read_ahead(outbox, key) is None:
         return None
@@ -185,7 +185,7 @@ def _finish_parts(
             body_bytes, identity = cut.body_bytes, cut.identity
     elif (grown := grown_file(outbox, file.name)) is not None:
         body_bytes, identity = grown.body.size, grown.identity
-    # Parts of another body are dropped there.
+    # `finish_ahead` drops parts of another body.
     return finish_ahead(outbox, key, way.place(file.name), outbox.path_of(file), body_bytes, identity)
 
 

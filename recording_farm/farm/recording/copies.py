@@ -1,4 +1,4 @@
-"""How far each copy of a recording is while it is made, in Redis.
+"""Progress of each copy of a recording, in Redis.
 
 Key
     farm:copies:{id}:{node}    what the node that records has reported of each copy: JSON, by the name of its
@@ -27,11 +27,11 @@ _REPORTED: Final = frozenset({Status.RECORDING, Status.PAUSED, Status.UPLOADING}
 
 
 class Copy(BaseModel):
-    """How far a copy is: bytes of the main file that its storage has acknowledged, seconds it is behind.
+    """Progress of a copy: the acknowledged bytes of the main file, and the seconds it is behind.
 
     `in_parts`: it is uploaded while the recording runs, else as a whole at the end. `has_fallen_behind`: more
-    waits to be uploaded than a storage that keeps up leaves. A store in the node's own data directory gets
-    the file at the end at once, and has neither bytes nor seconds.
+    than a normal amount waits to be uploaded. For a store in the node's own data directory both are None,
+    because nothing is uploaded.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,7 +58,7 @@ class CopyReports:
         self._redis = client
 
     def write(self, node: str, reports: Mapping[str, Copies]) -> None:
-        """Keep what `node` reports of some recordings, by their ids."""
+        """Save the reports of `node`, by recording id."""
         with self._redis.pipeline(transaction=False) as pipeline:
             for recording_id, copies in reports.items():
                 content = json.dumps({target: copy.model_dump() for target, copy in copies.items()})
@@ -66,14 +66,14 @@ class CopyReports:
             pipeline.execute()
 
     def read(self, recordings: Iterable[Recording]) -> dict[UUID, Copies]:
-        """The copies of recordings, by their ids; those that no node reports are left out."""
+        """The copies of recordings, by id, without recordings that no node reports."""
         keys = _keys(recordings)
         found = cast("list[bytes | None]", self._redis.mget(list(keys.values()))) if keys else []
         return _decoded(keys, found)
 
 
 async def read_copies(client: redis.asyncio.Redis, recordings: Iterable[Recording]) -> dict[UUID, Copies]:
-    """What `CopyReports.read` does, for programs with an event loop. Raises redis.RedisError."""
+    """`CopyReports.read` for programs with an event loop. Raises redis.RedisError."""
     keys = _keys(recordings)
     if not keys:
         return {}
@@ -102,7 +102,7 @@ def _copies(content: bytes) -> Copies:
     try:
         return _COPIES.validate_json(content)
     except ValidationError:
-        # Of another version of the farm.
+        # From another version of the farm.
         return NO_COPIES
 
 

@@ -35,7 +35,7 @@ from recording_farm.farm.spool.spool import Spool, spool_directory, spool_of, sp
 logger = logging.getLogger(__name__)
 
 _MADE_SECONDS: Final = 30
-"""So long takes stay that are no longer needed: to delete hours holds up the uploads that end now."""
+"""How long takes stay after their files are made: deleting hours of them at once would slow uploads down."""
 
 _TAKES_DONE: Final = frozenset({Status.UPLOADING, Status.UPLOADED})
 """The states in which no recorder needs the spool any more."""
@@ -44,8 +44,8 @@ _TAKES_DONE: Final = frozenset({Status.UPLOADING, Status.UPLOADED})
 def recover_spool(settings: Settings, client: redis.Redis) -> int:
     """Recover every recording of this node that no process works on; returns how many.
 
-    One without a spool was on a disk that this node has lost. Raises redis.RedisError when Redis cannot be
-    reached.
+    A recording without a spool was on a disk that this node has lost. Raises redis.RedisError when Redis
+    cannot be reached.
     """
     recovered = 0
     without = _recordings_without_spool(settings, Records(client))

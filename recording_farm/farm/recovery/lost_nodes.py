@@ -40,7 +40,7 @@ from recording_farm.farm.telemetry.counts import Counts, transfer_increments
 logger = logging.getLogger(__name__)
 
 _PATIENCE: Final = timedelta(minutes=10)
-"""A machine that restarts is back sooner, with all of its takes."""
+"""How long to wait for the node: a machine that restarts is back sooner, with all of its takes."""
 
 LOST: Final = Failure(code=NODE_LOST, message="the node that recorded it is gone, and its files with it")
 
@@ -107,7 +107,9 @@ def finish_lost(recording_id: str) -> None:
         except (NotFoundError, WrongStateError, TakenOverError) as error:
             logger.info("%s", error)
         except (StorageError, SettingsError) as error:
-            logger.warning("recording %s cannot be finished without its node now: %s", recording_id, error)
+            logger.warning(
+                "cannot finish recording %s without its node now, retrying: %s", recording_id, error
+            )
 
 
 def _finish_lost(recording: Recording, settings: Settings, client: redis.Redis) -> None:
@@ -121,7 +123,7 @@ def _finish_lost(recording: Recording, settings: Settings, client: redis.Redis) 
         entry = TimelineEntry(event="fault", fault=fault, node=recording.node, time=gone.heard)
         claimed = Records(client).claim(recording, settings.node, entry, states={Status.UPLOADING})
         Records(client).update(recording.id, files=())
-        logger.warning("recording %s is finished from its replica in the store", recording.id)
+        logger.warning("finishing recording %s from its replica in the store", recording.id)
         enqueue_finish(client, claimed, settings.node)
     elif is_out_of_patience:
         logger.error(

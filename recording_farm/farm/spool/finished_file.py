@@ -14,15 +14,15 @@ from recording_farm.farm.recording.model import FileKind, FinishedFile
 from recording_farm.farm.storage.crc32c import combined, crc32c, crc32c_text
 
 WHOLE_SHA256_BYTES: Final = 64 << 20
-"""Up to this size a file has one SHA-256, which takes up to 0.1 s. A longer one has one for each part: the
-beginning of a file comes last, and reading all of it at the end would take the longer the longer it is."""
+"""Up to this size a file has one SHA-256, which takes 0.1 s. A longer file has one for each part: its
+beginning is written last, so one SHA-256 would need all of the file at the end."""
 
 _READ_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
 class FilePart:
-    """A part of a file, with the SHA-256 of it in hexadecimal."""
+    """A part of a file, with its SHA-256 in hexadecimal."""
 
     offset: int
     size: int
@@ -38,7 +38,7 @@ class DescribedFile:
 
 
 def describe(path: Path, kind: FileKind) -> FinishedFile:
-    """A finished file that nothing is known of: all of it is read. Raises OSError."""
+    """Describe a finished file by reading all of it. Raises OSError."""
     sha256, crc = hashlib.sha256(), 0
     with path.open("rb") as file:
         while data := file.read(_READ_BYTES):
@@ -53,9 +53,10 @@ def describe(path: Path, kind: FileKind) -> FinishedFile:
 def describe_grown(
     path: Path, kind: FileKind, body: BodyChecksums, *, has_hole: bool = False
 ) -> DescribedFile:
-    """A finished file whose `body` lies behind its head; of a long file only the head is read.
+    """Describe a finished file with the checksums of its `body`, which follows the head.
 
-    So it is with one that `has_hole`: not all of its body is on this node. Raises OSError.
+    Of a long file, or one that `has_hole` (not all of its body is on this node), only the head is read.
+    Raises OSError.
     """
     size = path.stat().st_size
     if not body.blocks or (size <= WHOLE_SHA256_BYTES and not has_hole):

@@ -438,7 +438,7 @@ class AzureBackend:
         acknowledged = dict(arrived)
         lock = threading.Lock()
         missing = [block for block in blocks if arrived.get(block.name) != block.part.size]
-        logger.info("%s: %d of %d blocks are to be sent", blob.blob_name, len(missing), len(blocks))
+        logger.info("%s: sending %d of %d blocks", blob.blob_name, len(missing), len(blocks))
 
         def send(block: _Block) -> None:
             with slice_of(source, block.part) as body:
