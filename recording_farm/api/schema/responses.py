@@ -122,7 +122,7 @@ class TimelineObject(BaseModel):
     fault: str | None = None
     finding: Finding | str | None = Field(default=None, description="newer versions may have more findings")
     seconds: float | None = Field(
-        default=None, description="the duration of a finding or take that has ended"
+        default=None, description="the duration of a finding or take that has ended, or of what is `missing`"
     )
     message: str | None = Field(
         default=None, description="the details of `page_changed`, `rejoined`, `warning` and `missing`"
@@ -154,19 +154,19 @@ class TransferObject(BaseModel):
     )
     in_parts: bool | None = Field(
         default=None,
-        description="until it is DONE: whether it is uploaded while the recording runs, else as a whole when "
-        "the recording has ended; null is not known",
+        description="whether it is uploaded during the recording; if not, the whole file is uploaded after "
+        "its end. Null if that is not known, or it is DONE",
     )
     uploaded_bytes: int | None = Field(
         default=None,
         description="bytes of the main file that the target has acknowledged, `file_size` once it is DONE; "
-        "updated every 2 s; null is not known, or the store is in the node's own data directory, and "
-        "gets the file at the end at once",
+        "updated every 2 s. Null if that is not known, or if nothing is uploaded, because the store is in "
+        "the node's own data directory",
     )
     behind_seconds: float | None = Field(
         default=None,
-        description="seconds of what is recorded so far that the target does not have, 0 once it is DONE; "
-        "null as uploaded_bytes",
+        description="seconds that are recorded so far but not yet at the target, 0 once it is DONE; null "
+        "like uploaded_bytes",
     )
 
 
@@ -208,7 +208,7 @@ class OutputObject(BaseModel):
 class WaitingObject(BaseModel):
     """Why a recording waits in the queue."""
 
-    position: int = Field(description="1 is the next, by the turns of all organizations as they are now")
+    position: int = Field(description="1 is the next; it counts by the turns of all organizations")
     reason: WaitReason = Field(
         description="`starting`: a slot is free and takes it within seconds; `slots`: all slots are in use; "
         "`disk`, `memory`, `load`, `no_room`: no node has room for another recording; `drained`: all nodes "
@@ -285,7 +285,7 @@ class RecordingObject(MeetingRecording):
         "silent seconds, number and duration of each finding, peak memory in bytes"
     )
     queue_position: int | None = Field(
-        description="while INVOKED: 1 is the next, by the turns of all organizations as they are now"
+        description="while INVOKED: 1 is the next; it counts by the turns of all organizations"
     )
     waiting: WaitingObject | None = Field(description="while it is in the queue: why it waits; else null")
     takes: list[TakeInFile] = Field(
