@@ -1,6 +1,6 @@
 """The log lines about a recording: one when it starts, one when it ends."""
 
-from recording_farm.farm.recording.model import Recording, Status, is_cancelled
+from recording_farm.farm.recording.model import Recording, Status, is_cancelled, stop_reason_of
 
 
 def line_about(recording: Recording) -> str | None:
@@ -30,7 +30,8 @@ def _length(recording: Recording) -> str:
 
 
 def _reason(recording: Recording) -> str:
-    return f"stop reason {recording.stop_reason.reason}" if recording.stop_reason else "no stop reason"
+    reason = stop_reason_of(recording)
+    return f"stop reason {reason.reason}" if reason else "no stop reason"
 
 
 def _error(recording: Recording) -> str:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, cast
 
 import redis
 
-from recording_farm.farm.recording.model import ReasonKind, Recording, Status, is_cancelled
+from recording_farm.farm.recording.model import ReasonKind, Recording, Status, is_cancelled, stop_reason_of
 from recording_farm.farm.recording.transfers import STORE, Transfer, TransferState
 
 logger = logging.getLogger(__name__)
@@ -186,7 +186,8 @@ def _of_start(recording: Recording) -> Increments:
 
 
 def _of_end(recording: Recording) -> Increments:
-    reason = recording.stop_reason.reason.value if recording.stop_reason else ""
+    stopped = stop_reason_of(recording)
+    reason = stopped.reason.value if stopped else ""
     if is_cancelled(recording):
         return counted(ENDED, CANCELLED, reason, "")
     error = recording.error.code if recording.error else ""

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Final
 
-from recording_farm.farm.recording.model import Recording, Status, TimelineEntry, is_cancelled
+from recording_farm.farm.recording.model import Recording, Status, TimelineEntry, is_cancelled, stop_reason_of
 
 Attributes = Mapping[str, str | int | float | bool]
 
@@ -59,9 +59,10 @@ def _attributes(recording: Recording) -> Attributes:
         "farm.status": recording.status.value,
         "farm.codec": recording.codec.value,
     }
+    reason = stop_reason_of(recording)
     optional = {
         "farm.node": recording.node,
-        "farm.reason": recording.stop_reason.reason.value if recording.stop_reason else None,
+        "farm.reason": reason.reason.value if reason else None,
         "farm.error": recording.error.code if recording.error else None,
         "farm.seconds": recording.recording_duration,
         "farm.bytes": recording.file_size,

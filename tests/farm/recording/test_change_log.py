@@ -3,7 +3,14 @@
 import pytest
 
 from recording_farm.farm.notice import NOTICE
-from recording_farm.farm.recording.model import STOPPED_BEFORE_START, Failure, Reason, ReasonKind, Status
+from recording_farm.farm.recording.model import (
+    NODE_SHUT_DOWN,
+    STOPPED_BEFORE_START,
+    Failure,
+    Reason,
+    ReasonKind,
+    Status,
+)
 from testkit.farm import Farm
 
 ERROR = Failure(code="recording_failed", message="the page did not load")
@@ -27,6 +34,19 @@ def test_recording_should_log_one_line_when_it_starts_and_one_when_it_ends(
         f"recording started: {recording.id}, meeting demo, node node-1",
         f"recording ended: {recording.id}, meeting demo, 227 s, 12.3 MB, stop reason API_CALL",
     ]
+
+
+def test_shutdown_of_a_node_should_be_logged_with_the_reason_that_clients_see(
+    farm: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(NOTICE)
+    recording = farm.add(meeting_id="demo")
+    reason = Reason(reason=ReasonKind.INTERNAL_ERROR)
+    error = Failure(code=NODE_SHUT_DOWN, message="the node was shut down")
+    farm.records.change_state(recording.id, Status.RECORDING)
+    farm.records.change_state(recording.id, Status.UPLOADING, stop_reason=reason, error=error)
+    farm.records.change_state(recording.id, Status.UPLOADED)
+    assert "stop reason NODE_SHUT_DOWN" in lines(caplog)[-1]
 
 
 def test_recording_that_fails_should_log_why(farm: Farm, caplog: pytest.LogCaptureFixture) -> None:

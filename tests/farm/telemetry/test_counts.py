@@ -112,6 +112,16 @@ def test_recording_that_had_no_file_should_count_as_ended_alone() -> None:
     assert change_increments(recording) == counted(ENDED, "ERRORED", "INTERNAL_ERROR", "no_free_slot")
 
 
+def test_shutdown_of_a_node_should_count_with_the_reason_that_clients_see() -> None:
+    recording = new_recording(
+        status=Status.ERRORED,
+        stop_reason=Reason(reason=ReasonKind.INTERNAL_ERROR),
+        error=Failure(code="node_shut_down", message="the node was shut down"),
+        timeline=(TimelineEntry(status=Status.ERRORED, time=now()),),
+    )
+    assert change_increments(recording) == counted(ENDED, "ERRORED", "NODE_SHUT_DOWN", "node_shut_down")
+
+
 def test_recording_that_was_stopped_before_its_first_frame_should_count_as_cancelled() -> None:
     recording = new_recording(
         status=Status.ERRORED,
