@@ -115,7 +115,8 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
             enqueue_transfer(client, recording, target, settings.node)
     if STORE in waiting:
         run_transfer(recording.id, STORE, settings, client)
-    # The takes are deleted with the spool, or a minute later: deleting hours of them slows the uploads down.
+    # Takes, and a cut that is no file, are deleted with the spool or a minute later: deleting hours of them
+    # slows the uploads down.
     settle(recording.id, settings, client)
 
 
@@ -237,8 +238,6 @@ def _cut(recording: Recording, spool: Spool, manifest: Path, settings: Settings)
     tally = sum_of(read_tally(spool.before), read_tally(spool.directory))
     quality = quality_of(cut, spool.journals(), tally)
     write_manifest(manifest, recording, made, quality, takes_in(cut))
-    if cut.path != file:
-        cut.path.unlink()
 
 
 def _main_file(recording: Recording, cut: CutFile, file: Path, spool: Spool) -> tuple[DescribedFile, Media]:

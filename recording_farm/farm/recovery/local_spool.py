@@ -12,6 +12,7 @@ from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings, load_settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.errors import FarmError, NotFoundError, RecordUnreadableError, TakenOverError
+from recording_farm.farm.progressive.names import cut_name, is_main_file
 from recording_farm.farm.queues.recordings import enqueue_continuation, has_live_job
 from recording_farm.farm.queues.transfers import (
     enqueue_finish,
@@ -131,9 +132,10 @@ def resume_lost() -> None:
 
 
 def remove_made_takes(settings: Settings) -> None:
-    """Delete the takes of recordings whose files are made and still being uploaded.
+    """Delete takes, and cuts that are no files, of recordings whose files are still being uploaded.
 
-    Live outputs read them until their end.
+    To delete hours of them takes a second, so the job that makes the files leaves them. Live outputs read the
+    takes until their end.
     """
     for directory in spools(settings.spool_dir):
         saved = saved_record(directory)
@@ -147,6 +149,8 @@ def remove_made_takes(settings: Settings) -> None:
             continue
         if age > _MADE_SECONDS and not spool.is_followed():
             remove_takes(spool)
+            if not is_main_file(saved[0]):
+                (Outbox.of(spool).directory / cut_name(saved[0])).unlink(missing_ok=True)
 
 
 def recover_unqueued(settings: Settings, client: redis.Redis) -> int:

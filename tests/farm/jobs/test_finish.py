@@ -9,12 +9,14 @@ import pytest
 from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.jobs.finish import finish
+from recording_farm.farm.progressive.names import cut_name
 from recording_farm.farm.recording.model import FileKind, Recording, Status
 from recording_farm.farm.recording.outputs import Output, OutputKind, OutputState
 from recording_farm.farm.recording.records import Records, record_key
 from recording_farm.farm.recording.transfers import Transfer
 from recording_farm.farm.recovery import local_spool
 from recording_farm.farm.recovery.local_spool import recover_unqueued, remove_made_takes
+from recording_farm.farm.spool.manifest import manifest_path
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.record_copy import save_record
 from recording_farm.farm.spool.spool import spool_of
@@ -112,6 +114,26 @@ def test_takes_should_be_deleted_soon_while_a_file_waits_for_a_customer(
         assert take.exists()
     remove_made_takes(farm.settings)
     assert not take.exists()
+
+
+@pytest.mark.parametrize("texts", [True, False], ids=["archive", "video"])
+def test_cut_should_be_deleted_with_the_takes_unless_it_is_the_file(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch, *, texts: bool
+) -> None:
+    recording = new_recording(status=Status.UPLOADING, timed_texts=texts)
+    spool = spool_of(recording, farm.settings)
+    spool.make()
+    save_record(spool, recording, {})
+    outbox = Outbox.of(spool)
+    outbox.make()
+    manifest_path(outbox.directory, recording).write_text("{}")
+    cut = outbox.directory / cut_name(recording)
+    cut.write_bytes(b"film")
+    remove_made_takes(farm.settings)
+    assert cut.exists()
+    monkeypatch.setattr(local_spool, "_MADE_SECONDS", -1)
+    remove_made_takes(farm.settings)
+    assert cut.exists() is not texts
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 100 + b"no player would open it"], ids=["empty", "broken"])
