@@ -90,8 +90,8 @@ _QUIET_SHARE: Final = 0.35
 """Of a core: a worker that uses less has caught up. Five recordings that are followed use a tenth."""
 
 _QUIET_SECONDS: Final = 3.0
-_GAP_SECONDS: Final = 1.0
-"""Between two stops."""
+_GAP_SECONDS: Final = 5.0
+"""Between two stops. To delete the takes of two hours keeps the disk, and the job, busy for 2 s."""
 
 _LOOK_SECONDS: Final = 0.02
 _TIMEOUT: Final = 600

@@ -78,16 +78,25 @@ def _begin_at_known(
 
 
 def is_apart(settings: Settings) -> bool:
-    """Whether the store is outside of the data directory; inside, storing a file is a hard link."""
+    """Whether the store is outside of the data directory, and so not lost with it."""
     directory = settings.store_location.directory
     return directory is None or not directory.resolve().is_relative_to(settings.data_dir.resolve())
+
+
+def is_linked(settings: Settings) -> bool:
+    """Whether the store gets a finished file by a hard link to that in the spool, and so needs no parts."""
+    return _is_linked(open_store(settings), settings)
+
+
+def _is_linked(store: Store, settings: Settings) -> bool:
+    return not is_apart(settings) and store.takes_links_from(settings.data_dir)
 
 
 def place_in_store(
     store: Store, recording: Recording, settings: Settings, name: str | None = None
 ) -> Place | None:
     """The place of a recording's file in the store; see `place_of`."""
-    if not is_apart(settings):
+    if _is_linked(store, settings):
         return None
     try:
         rules = store.part_rules

@@ -13,7 +13,7 @@ from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.db.faults import Outage
 from recording_farm.farm.progressive.copies import CopiesOfSpool
-from recording_farm.farm.progressive.places import is_apart
+from recording_farm.farm.progressive.places import is_linked
 from recording_farm.farm.recording.copies import KEPT_SECONDS, NO_COPIES, Copy, CopyReports
 from recording_farm.farm.recording.transfers import STORE
 from recording_farm.farm.spool.spool import spools
@@ -42,7 +42,7 @@ class Reporter(threading.Thread):
         self._copies: dict[str, CopiesOfSpool] = {}
         self._written: dict[str, _Written] = {}
         self._unreadable: set[str] = set()
-        self._at_hand = None if is_apart(settings) else STORE
+        self._at_hand = STORE if is_linked(settings) else None
         self._outage = Outage("the progress of copies is not reported")
 
     def run(self) -> None:
