@@ -26,7 +26,8 @@ def _is_first(recording: Recording) -> bool:
 
 def _length(recording: Recording) -> str:
     seconds, size = recording.recording_duration or 0, recording.file_size or 0
-    return f"{seconds} s, {size / 1e6:.1f} MB"
+    digits = 3 if 0 < size < 100_000 else 1
+    return f"{seconds} s, {size / 1e6:.{digits}f} MB"
 
 
 def _reason(recording: Recording) -> str:

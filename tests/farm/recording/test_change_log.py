@@ -36,6 +36,20 @@ def test_recording_should_log_one_line_when_it_starts_and_one_when_it_ends(
     ]
 
 
+@pytest.mark.parametrize(
+    ("size", "logged"), [(46_300, "0.046 MB"), (11_399, "0.011 MB"), (99_960, "0.100 MB"), (0, "0.0 MB")]
+)
+def test_small_file_should_not_be_logged_as_empty(
+    farm: Farm, caplog: pytest.LogCaptureFixture, size: int, logged: str
+) -> None:
+    caplog.set_level(NOTICE)
+    recording = farm.add(meeting_id="demo")
+    for status in (Status.RECORDING, Status.UPLOADING):
+        farm.records.change_state(recording.id, status)
+    farm.records.change_state(recording.id, Status.UPLOADED, recording_duration=15, file_size=size)
+    assert f", 15 s, {logged}, " in lines(caplog)[-1]
+
+
 def test_shutdown_of_a_node_should_be_logged_with_the_reason_that_clients_see(
     farm: Farm, caplog: pytest.LogCaptureFixture
 ) -> None:
