@@ -1,12 +1,13 @@
 """The meeting's layouts, with drawn participants, in a real Chromium."""
 
 import itertools
+import json
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect, sync_playwright
 from starlette.applications import Starlette
 
 from recording_farm.api.meeting.page import meeting_routes
@@ -202,3 +203,41 @@ def test_color_should_be_the_same_for_everybody(page: Page, address: str) -> Non
                 tile.color("0123456789abcdef"); return tile.parts.avatar.style.background; }); }"""
     )
     assert colors[0] == colors[1] != ""
+
+
+HOST = """async () => {
+    const { Record } = await import("/meet-assets/record.js");
+    const [record, pause, notice] = ["record", "pause", "notice"].map((id) => document.getElementById(id));
+    new Record({ record, pause, notices: [notice] }, "layouts", "token", console.error); }"""
+
+
+def test_host_should_pause_resume_and_learn_where_the_recording_is(page: Page, address: str) -> None:
+    recording: dict[str, Any] = {"id": "r1", "status": "RECORDING", "started_time": "2026-12-01T08:00:00Z"}
+    actions: list[str] = []
+
+    def act(route: Route) -> None:
+        if route.request.method == "PUT":
+            actions.append(json.loads(route.request.post_data or "")["action"])
+            ended = {"status": "UPLOADED", "download_url": f"{address}/file.mp4"}
+            after = {"pause": {"status": "PAUSED"}, "resume": {"status": "RECORDING"}, "stop": ended}
+            recording.update(after[actions[-1]])
+        route.fulfill(json={"data": recording})
+
+    def look(route: Route) -> None:
+        runs = recording["status"] != "UPLOADED"
+        route.fulfill(json={"data": {"recording": recording if runs else None}})
+
+    page.route("**/v2/recordings/*", act)
+    page.route("**/meet-rooms/active-recording/*", look)
+    page.goto(f"{address}/meet/layouts?state=grid-2&controls&host")
+    page.evaluate(HOST)
+    for shown in ("Pause", "Resume", "Pause"):
+        expect(page.locator("#pause span")).to_have_text(shown, timeout=60_000)
+        if len(actions) < 2:
+            page.click("#pause")
+    page.click("#record")
+    notice = page.locator("#notice")
+    expect(notice).to_have_text("The recording is ready. Download · Show it in the portal", timeout=60_000)
+    assert notice.locator("a").first.get_attribute("href") == f"{address}/file.mp4"
+    assert actions == ["pause", "resume", "stop"]
+    expect(page.locator("#pause")).to_be_hidden()
