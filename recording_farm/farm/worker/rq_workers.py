@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
 _DEQUEUE_SECONDS: Final = 5
 """How long one blocking dequeue waits for a job."""
 
@@ -78,7 +80,7 @@ class ResilientWorker(BaseWorker):
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """See `BaseWorker.work`."""
         # Workers inherit their pool's signal handlers, which would make them kill each other.
-        for sign in (signal.SIGINT, signal.SIGTERM):
+        for sign in _SIGNALS:
             signal.signal(sign, signal.SIG_DFL)
         retry_until_available(self.outage, self.before_work)
         return super().work(*args, **kwargs)
@@ -101,8 +103,14 @@ class ResilientWorker(BaseWorker):
         retry_until_available(self.outage, self._bootstrap, *args, **kwargs)
 
     def _bootstrap(self, *args: Any, **kwargs: Any) -> None:
-        self.connection.delete(self.key)  # left by an attempt whose answer was lost
-        super().bootstrap(*args, **kwargs)
+        # RQ registers the worker before it handles signals: one in between would leave a dead worker there.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            self.connection.delete(self.key)  # left by an attempt whose answer was lost
+            super().bootstrap(*args, **kwargs)
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            raise
 
     def _start_scheduler(self, *_: Any) -> None:
         # Burst workers have no scheduler.
@@ -176,7 +184,8 @@ class ResilientWorker(BaseWorker):
             pipeline.execute()
 
     def check_for_suspension(self, burst: bool) -> None:
-        """See `BaseWorker.check_for_suspension`."""
+        """See `BaseWorker.check_for_suspension`; it is the first call in the loop that a signal may end."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         retry_until_available(self.outage, super().check_for_suspension, burst)
 
     def prepare_execution(self, job: Job) -> Execution:
@@ -254,6 +263,8 @@ class ResilientScheduler(RQScheduler):
     def work(self) -> None:
         """Run until stopped."""
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
+        # The worker starts it with signals blocked.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         outage = Outage("scheduled jobs cannot be enqueued")
         is_registered = False
         while not self._stop_requested:
