@@ -7,7 +7,19 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import api, fidelity, finish, load, peer, profiles, service, soak, storage, webhooks
+from benchmarks import (
+    api,
+    fidelity,
+    finish,
+    load,
+    peer,
+    profiles,
+    service,
+    soak,
+    storage,
+    uploading,
+    webhooks,
+)
 from testkit.machine.processes import end_on_sigterm
 
 Benchmark = Callable[[Path], Iterator[str]]
@@ -15,6 +27,7 @@ Benchmark = Callable[[Path], Iterator[str]]
 BENCHMARKS: dict[str, Benchmark] = {
     "fidelity": fidelity.run,
     "pause": fidelity.run_pause,
+    "uploading": uploading.run,
     "service": service.run,
     "finish": finish.run,
     "webhooks": webhooks.run,
