@@ -208,8 +208,8 @@ def test_recording_of_a_node_that_is_gone_should_be_gone_on_with_by_another(
             # What the first node had kept comes into the store, though the API sees neither node's directory.
             evidence = wait_for_evidence(farm, started["id"], {"goes", "stays"})
         assert "NodeGone" in evidence["stays/fault-001/fault.json"]
-        assert "take 0 has begun" in evidence["goes/recorder.log"]
-        assert "take 1 has begun" in evidence["stays/recorder.log"]
+        assert "take 0 started" in evidence["goes/recorder.log"]
+        assert "take 1 started" in evidence["stays/recorder.log"]
         recording = farm.wait_for(started["id"], "UPLOADED")
         assert "goes is back" in faults_of(recording)[-1]
     print(f"next take after {gap:.1f} s; {length:.1f} s in the file, {seconds_of(aside):.1f} s aside")

@@ -33,7 +33,7 @@ from recording_farm.farm.progressive.restore import NotRestorableError, restore_
 from recording_farm.farm.progressive.restored import is_restoring
 from recording_farm.farm.progressive.sending import drop_leftovers
 from recording_farm.farm.queues.transfers import enqueue_transfer
-from recording_farm.farm.recording.findings import Tally, read_tally, sum_of
+from recording_farm.farm.recording.findings import Tally, total_tally
 from recording_farm.farm.recording.model import (
     Failure,
     FileKind,
@@ -235,8 +235,7 @@ def _cut(recording: Recording, spool: Spool, manifest: Path, settings: Settings)
         except NothingRecordedError as error:
             # A recording that was killed right after its start may have frames but no audio.
             logger.warning("recording %s has no audio file: %s", recording.id, error)
-    tally = sum_of(read_tally(spool.before), read_tally(spool.directory))
-    quality = quality_of(cut, spool.journals(), tally)
+    quality = quality_of(cut, spool.journals(), total_tally(spool.directory))
     write_manifest(manifest, recording, made, quality, takes_in(cut))
 
 

@@ -22,7 +22,7 @@ from recording_farm.farm.progressive.sent_parts import (
     parsed_ahead,
     targets_ahead,
 )
-from recording_farm.farm.recording.findings import TALLY_NAME
+from recording_farm.farm.recording.findings import TALLY_PATTERN
 from recording_farm.farm.recording.transfers import STORE
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool
@@ -139,8 +139,6 @@ class SpoolContents:
             # The bytes that are held back for the first part, and those behind the parts.
             body = ((0, ahead.held_back), (ahead.end, body_size))
         yield f"{CUT}/{BODY_NAME}", Grown(identity, body)
-        rows = int(saved["checksums"]["rows"])
-        yield f"{CUT}/{CHECKSUMS_NAME}", Grown(identity, ((0, rows * ROW_BYTES),))
         yield f"{CUT}/{LOG_NAME}", Grown(identity, ((0, int(saved["samples"]) * ENTRY.itemsize),))
         rows = int(saved["checksums"]["rows"])
         yield f"{CUT}/{CHECKSUMS_NAME}", Grown(identity, ((0, rows * ROW_BYTES),))
@@ -174,7 +172,7 @@ class SpoolContents:
         directory = self._spool.directory
         for file in [
             *directory.glob("take-[0-9]*.json"),
-            *directory.glob(TALLY_NAME),
+            *directory.glob(TALLY_PATTERN),
             *self._spool.before.glob("*"),
             *directory.glob(self._spool.texts_over.name),
         ]:

@@ -46,7 +46,6 @@ from recording_farm.farm.progressive.restored import (
     save_restored,
 )
 from recording_farm.farm.progressive.sent_parts import read_ahead, save_ahead, targets_ahead
-from recording_farm.farm.recording.findings import TALLY_NAME, keep_tally, read_tally, sum_of
 from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.recording.timeline import last_take_over
 from recording_farm.farm.recording.transfers import STORE
@@ -170,7 +169,7 @@ def _move_in_place(index: Index, draft: Path, spool: Spool) -> Restored:
     shutil.rmtree(spool.directory / CUT, ignore_errors=True)
     for stale in outbox.directory.glob(".*.ahead"):
         stale.unlink()
-    _merge_before(draft, spool)
+    _merge_texts(draft, spool)
     for file in index.files:
         source, target = draft / file, spool.directory / file
         if not source.exists() or _take_number(file) in kept:
@@ -215,14 +214,13 @@ def _take_number(file: str) -> int | None:
     return None if found is None else int(found[1])
 
 
-def _merge_before(draft: Path, spool: Spool) -> None:
-    """Append texts and findings to those of even earlier nodes."""
+def _merge_texts(draft: Path, spool: Spool) -> None:
+    """Append the texts of the earlier node to those of even earlier nodes."""
     texts = [draft / spool.before.name / TEXTS, draft / TEXTS]
     content = b"".join(each.read_bytes() for each in texts if each.exists())
     if content:
         write_file(spool.before / TEXTS, content)
-    keep_tally(spool.before, sum_of(read_tally(draft / spool.before.name), read_tally(draft)))
-    for each in (*texts, draft / spool.before.name / TALLY_NAME, draft / TALLY_NAME):
+    for each in texts:
         each.unlink(missing_ok=True)
 
 

@@ -28,9 +28,10 @@ class Plan:
     may go. A plan that is `paused` waits for a resume before its next take. `limits` end the recording or
     replace its stage; a page that breaks `stage_limits` gets another one. The `watermark` is drawn unless the
     page's own recording SDK draws it. `secrets` are parts of the URL. `elsewhere` is what other nodes
-    recorded. With `timed_texts` the texts that the page sends for the file are kept in the spool.
-    `had_company`: other nodes saw somebody in the meeting. `environment` is the page's language, time zone
-    and devices; `access` has passwords, headers and cookies for its server.
+    recorded, `take_overs` how often another node took the recording over. With `timed_texts` the texts that
+    the page sends for the file are kept in the spool. `had_company`: other nodes saw somebody in the meeting.
+    `environment` is the page's language, time zone and devices; `access` has passwords, headers and cookies
+    for its server.
     """
 
     url: str
@@ -49,6 +50,7 @@ class Plan:
     hints: PageHints = NO_HINTS
     secrets: tuple[str, ...] = ()
     elsewhere: Elsewhere = NOTHING
+    take_overs: int = 0
     timed_texts: bool = False
     had_company: bool = False
     environment: Environment = DEFAULT_ENVIRONMENT

@@ -121,7 +121,9 @@ class Recorder:
         self._fault: str | None = None
         self._scene: tuple[Stage, Bot] | None = None
         self._drawn: Watermark | None = None
-        self._monitor = Monitor(plan.limits, read_tally(spool.directory, had_company=plan.had_company))
+        self._monitor = Monitor(
+            plan.limits, read_tally(spool.directory, plan.take_overs, had_company=plan.had_company)
+        )
         self._participant_reported = plan.had_company
         self._findings_reported = 0
         self._page_events_reported = 0
@@ -197,7 +199,7 @@ class Recorder:
                     await observer.move_audio_back()
             if tally != self._monitor.tally:
                 tally = self._monitor.tally
-                keep_tally(self._spool.directory, tally)
+                keep_tally(self._spool.directory, tally, self._plan.take_overs)
             if tally.had_company and not self._participant_reported:
                 self._participant_reported = True
                 await self._listener.participant_joined()

@@ -1,7 +1,10 @@
-"""What the watch over a recording can find, and the tally of it.
+"""The findings of the monitor, and their tally.
 
-It is kept in the spool while the recording lasts, because whoever found something may die. Then it becomes a
-part of the recording's `quality`.
+The tally is kept in the spool while the recording lasts, because the recorder may die. At the end it becomes
+a part of the recording's `quality`.
+
+A recording that is taken over by another node gets a second tally there, in a file of its own: the first node
+may get the recording back, with its tally, and with a copy of it in the replica. Nothing counts twice then.
 """
 
 import json
@@ -9,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import reduce
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +20,8 @@ from pydantic import JsonValue
 
 from recording_farm.encoder.atomic_file import write_file
 
-TALLY_NAME: Final = "findings.json"
+TALLY_PATTERN: Final = "findings*.json"
+"""Pattern of the names of all tallies in a spool."""
 
 
 class Finding(StrEnum):
@@ -85,8 +90,7 @@ class Tally:
         }
 
 
-def sum_of(first: Tally, second: Tally) -> Tally:
-    """The tally of what two nodes have found one after the other."""
+def _sum_of(first: Tally, second: Tally) -> Tally:
     nothing = Count()
     counts = {
         finding: Count(
@@ -99,23 +103,37 @@ def sum_of(first: Tally, second: Tally) -> Tally:
     return Tally(counts, memory, first.had_company or second.had_company)
 
 
-def keep_tally(spool: Path, tally: Tally) -> None:
-    """Keep a tally in the directory of a spool. A full disk is no error here.
+def keep_tally(spool: Path, tally: Tally, take_overs: int = 0) -> None:
+    """Write the tally of a node to the directory of a spool. A full disk is no error here.
 
-    It is written each second while something is found, in the event loop, which must not wait for the disk.
+    `take_overs` is how often the recording had been taken over when this node began. The file is written each
+    second while something is found, in the event loop, which must not wait for the disk.
     """
     with suppress(OSError):
         content = json.dumps({**tally.as_json(), "had_company": tally.had_company})
-        write_file(spool / TALLY_NAME, content, durable=False)
+        write_file(_file(spool, take_overs), content, durable=False)
 
 
-def read_tally(spool: Path, *, had_company: bool = False) -> Tally:
-    """The tally that is kept in the directory of a spool; an empty one if there is none.
+def read_tally(spool: Path, take_overs: int = 0, *, had_company: bool = False) -> Tally:
+    """The tally that a node has written with `keep_tally`; an empty one if there is none.
 
     `had_company` is what other nodes have seen, which counts as well.
     """
+    return _read(_file(spool, take_overs), had_company=had_company)
+
+
+def total_tally(spool: Path) -> Tally:
+    """The sum of all tallies in the directory of a spool."""
+    return reduce(_sum_of, map(_read, sorted(spool.glob(TALLY_PATTERN))), Tally())
+
+
+def _file(spool: Path, take_overs: int) -> Path:
+    return spool / (f"findings-{take_overs}.json" if take_overs else "findings.json")
+
+
+def _read(file: Path, *, had_company: bool = False) -> Tally:
     try:
-        kept = json.loads((spool / TALLY_NAME).read_text())
+        kept = json.loads(file.read_text())
         findings = {Finding(name): Count(**count) for name, count in kept["findings"].items()}
         peak_memory = int(kept["peak_memory"] or 0)
         return Tally(findings, peak_memory, had_company or bool(kept.get("had_company")))

@@ -64,6 +64,11 @@ def last_take_over(timeline: Sequence[TimelineEntry]) -> datetime | None:
     return next((entry.time for entry in reversed(timeline) if entry.node is not None), None)
 
 
+def count_take_overs(timeline: Sequence[TimelineEntry]) -> int:
+    """How often the recording was taken over from a node."""
+    return sum(entry.node is not None for entry in timeline)
+
+
 def missing_since_loss_of(timeline: Sequence[TimelineEntry], node: str) -> tuple[datetime, datetime] | None:
     """From when to when nothing is in the file since a node was lost; None if nothing is missing."""
     lost = max((place for place, entry in enumerate(timeline) if entry.node == node), default=None)

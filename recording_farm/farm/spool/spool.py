@@ -57,7 +57,7 @@ class Spool:
 
     @property
     def before(self) -> Path:
-        """Directory of what earlier nodes have kept besides the takes: texts and findings."""
+        """Directory of the timed texts that earlier nodes kept."""
         return self.directory / "before"
 
     def all_texts(self) -> list[TimedText]:

@@ -26,7 +26,7 @@ from recording_farm.farm.nodes.availability import LivingNode, NodeState, living
 from recording_farm.farm.nodes.registry import Nodes, Shortage
 from recording_farm.farm.queues.fair_queue import name_without_organization
 from recording_farm.farm.recording.copies import Copies, Copy, CopyReports
-from recording_farm.farm.recording.findings import read_tally
+from recording_farm.farm.recording.findings import total_tally
 from recording_farm.farm.recording.model import ACTIVE, Recording, Status
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.transfers import OVER, STORE, TransferState, transfer_to
@@ -370,5 +370,5 @@ class NodeCollector(Collector):
             labels=["node", "recording"],
         )
         for directory in recording:
-            memory.add_metric([self._settings.node, directory.name], read_tally(directory).peak_memory)
+            memory.add_metric([self._settings.node, directory.name], total_tally(directory).peak_memory)
         yield memory

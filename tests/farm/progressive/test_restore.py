@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from recording_farm.encoder.formats import Codec, Format
+from recording_farm.encoder.live.hls import TimedText, timed_text_line
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.progressive import following
 from recording_farm.farm.progressive.following import finish_cut
 from recording_farm.farm.progressive.replica import ReplicaWriter
 from recording_farm.farm.progressive.restore import restore_if_behind
+from recording_farm.farm.recording.findings import Count, Finding, Tally, keep_tally, total_tally
 from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool
@@ -86,3 +88,31 @@ def test_another_node_should_continue_what_was_replicated(
     assert packets_of(made.path) == packets_of(finish_cut(whole, name, "title").path)
     assert [joint.take for joint in made.joints] == [0, 1]
     assert seconds_of(made.path) == pytest.approx(SECONDS * 1.9, abs=0.6)
+
+
+def test_recording_that_comes_back_to_its_first_node_should_have_each_finding_and_text_once(
+    takes: Spool, tmp_path: Path, store: Store, recording: Recording, settings: Settings
+) -> None:
+    def record(spool: Spool, take: int) -> None:
+        """What a recorder writes besides its take; the number of the take is that of take-overs."""
+        grow(takes, spool, take % 2)
+        keep_tally(spool.directory, Tally({Finding.NO_SOUND: Count(1, take + 1)}), take)
+        with spool.texts.open("a") as texts:
+            texts.writelines(timed_text_line(TimedText(take, us, "same words")) for us in (1, 2))
+
+    first = spool_at(tmp_path / "first", takes)
+    record(first, 0)
+    ReplicaWriter(first, store, recording.id).write()
+    second = spool_at(tmp_path / "second", takes)
+    record(second, 1)
+    restore_if_behind(second, store, recording, settings)
+    ReplicaWriter(second, store, recording.id).write()
+    # The first node still has what it wrote before it was lost.
+    with first.texts.open("a") as texts:
+        texts.write(timed_text_line(TimedText(2, 1, "third")))
+    keep_tally(first.directory, Tally({Finding.NO_SOUND: Count(1, 3)}), 2)
+    restore_if_behind(first, store, recording, settings)
+
+    assert total_tally(first.directory).findings == {Finding.NO_SOUND: Count(3, 6)}
+    everything = [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1)]
+    assert [(text.take, text.us) for text in first.all_texts()] == everything
