@@ -5,6 +5,7 @@ Safe to run again after a crash, and by two workers at once.
 
 import logging
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import redis
@@ -32,7 +33,7 @@ from recording_farm.farm.progressive.replica import NO_REPLICA, replica_store
 from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
 from recording_farm.farm.progressive.restored import is_restoring
 from recording_farm.farm.progressive.sending import drop_leftovers
-from recording_farm.farm.queues.transfers import enqueue_transfer
+from recording_farm.farm.queues.transfers import enqueue_finish, enqueue_transfer
 from recording_farm.farm.recording.findings import Tally, total_tally
 from recording_farm.farm.recording.model import (
     Failure,
@@ -43,7 +44,12 @@ from recording_farm.farm.recording.model import (
     TimelineEntry,
 )
 from recording_farm.farm.recording.records import Records
-from recording_farm.farm.recording.timeline import NOTHING, missing_since_loss_of, recorded_elsewhere
+from recording_farm.farm.recording.timeline import (
+    NOTHING,
+    missing_since_loss_of,
+    other_keeper,
+    recorded_elsewhere,
+)
 from recording_farm.farm.recording.transfers import OVER, STORE
 from recording_farm.farm.recovery.lost_nodes import LOST
 from recording_farm.farm.spool.finished_file import DescribedFile, describe_grown
@@ -98,16 +104,18 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
         if not recording.files:
             try:
                 recording = _make_files(recording, spool, outbox, records, settings)
+            except NotRestorableError as error:
+                if (keeper := other_keeper(recording, settings.node)) is not None:
+                    _hand_back(recording, keeper, error, spool, records)
+                    enqueue_finish(client, recording, keeper)
+                elif _is_out_of_patience(recording, settings):
+                    _fail(recording, error, spool, settings, records)
+                else:
+                    # An operator may correct the store or the secret meanwhile.
+                    raise
+                return
             except NothingRecordedError as error:
-                logger.error("recording %s: %s", recording.id, error)
-                has_no_takes = not spool.takes()
-                # Before the state: once it is ERRORED, nothing handles the takes any more.
-                _keep_broken(recording, spool, settings, records)
-                failure = Failure(code="nothing_recorded", message=str(error))
-                if has_no_takes and any(entry.event == "take_began" for entry in recording.timeline):
-                    # The disk with them may come back: then they are set aside.
-                    failure = LOST
-                records.change_state(recording.id, Status.ERRORED, by=recording.node, error=failure)
+                _fail(recording, error, spool, settings, records)
                 return
     waiting = [transfer.target for transfer in recording.transfers if transfer.state not in OVER]
     for target in waiting:
@@ -136,6 +144,35 @@ def _set_aside(recording: Recording, spool: Spool, settings: Settings, records: 
         if missed:
             fault += f" and has {missed:.1f} s that are not in the file"
         records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
+
+
+def _fail(recording: Recording, error: Exception, spool: Spool, settings: Settings, records: Records) -> None:
+    """End a recording without a file."""
+    logger.error("recording %s: %s", recording.id, error)
+    has_no_takes = not spool.takes()
+    # Before the state: once it is ERRORED, nothing handles the takes any more.
+    _keep_broken(recording, spool, settings, records)
+    failure = Failure(code="nothing_recorded", message=str(error))
+    if has_no_takes and any(entry.event == "take_began" for entry in recording.timeline):
+        # The disk with them may come back: then they are set aside.
+        failure = LOST
+    records.change_state(recording.id, Status.ERRORED, by=recording.node, error=failure)
+
+
+def _is_out_of_patience(recording: Recording, settings: Settings) -> bool:
+    ended = recording.stopped_time or recording.invoked_time
+    return now() - ended >= timedelta(seconds=settings.node_patience)
+
+
+def _hand_back(
+    recording: Recording, keeper: str, error: NotRestorableError, spool: Spool, records: Records
+) -> None:
+    """Have a recording whose replica is not usable wait for the node that has its takes."""
+    logger.error("the replica is not usable, waiting for the node %s: %s", keeper, error.message)
+    fault = f"its replica is not usable; the recording waits for the node {keeper}"
+    records.note(recording.id, TimelineEntry(event="fault", fault=fault, time=now()))
+    records.update(recording.id, node=keeper)
+    spool.remove()
 
 
 def seconds_missed(spool: Spool, recording: Recording, node: str) -> float:
@@ -201,7 +238,10 @@ def _fetch_manifest(recording: Recording, manifest: Path, settings: Settings) ->
 
 
 def _restore(recording: Recording, spool: Spool, settings: Settings) -> None:
-    """Restore the replica of another node, unless that is done. Raises StorageError."""
+    """Restore the replica of another node, unless that is done.
+
+    Raises StorageError, and NotRestorableError if this node has no takes besides.
+    """
     outbox = Outbox.of(spool)
     if not is_restoring(outbox) and recorded_elsewhere(recording.timeline, spool.numbers()) is NOTHING:
         return
@@ -214,7 +254,6 @@ def _restore(recording: Recording, spool: Spool, settings: Settings) -> None:
             restore_if_behind(spool, store, recording, settings)
         except NotRestorableError as error:
             if not spool.takes():
-                # Retried until the node comes back.
                 raise
             logger.error("the replica of an earlier node is not usable: %s", error.message)
         except StorageError as error:

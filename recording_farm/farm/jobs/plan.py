@@ -26,7 +26,7 @@ from recording_farm.farm.recording.model import (
 )
 from recording_farm.farm.recording.records import Records
 from recording_farm.farm.recording.sealed_urls import open_urls
-from recording_farm.farm.recording.timeline import count_take_overs, recorded_elsewhere
+from recording_farm.farm.recording.timeline import recorded_elsewhere, take_overs
 from recording_farm.farm.spool.spool import spool_of
 
 logger = logging.getLogger(__name__)
@@ -93,6 +93,6 @@ def plan_of(
         timed_texts=recording.timed_texts,
         had_company=recording.had_company,
         environment=environment_of(recording, settings),
-        take_overs=count_take_overs(recording.timeline),
+        take_overs=take_overs(recording.timeline),
         elsewhere=recorded_elsewhere(recording.timeline, spool_of(recording, settings).numbers()),
     )

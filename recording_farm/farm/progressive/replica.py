@@ -23,7 +23,6 @@ from recording_farm.farm.progressive.replica_format import (
     PieceName,
     Range,
     last_generation,
-    newest,
     pack,
 )
 from recording_farm.farm.recording.model import Recording
@@ -229,17 +228,6 @@ def replica_store(recording: Recording, settings: Settings) -> Store | None:
     would be lost with the node. Raises SettingsError.
     """
     return open_store(settings) if recording.keep_copy and is_apart(settings) else None
-
-
-def has_replica(recording: Recording, settings: Settings) -> bool:
-    """Whether the store has a complete replica of a recording's spool. Raises StorageError, SettingsError."""
-    store = replica_store(recording, settings)
-    try:
-        return store is not None and newest(store.list_names(recording.id)) is not None
-    except StorageError as error:
-        if error.reason in NO_REPLICA:
-            return False
-        raise
 
 
 def drop_replica(outbox: Outbox, recording: Recording, settings: Settings) -> None:

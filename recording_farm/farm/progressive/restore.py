@@ -8,9 +8,11 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from uuid import UUID
@@ -25,7 +27,12 @@ from recording_farm.encoder.media.take_tail import first_fragment, introduction_
 from recording_farm.encoder.mux.body import BODY_NAME
 from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.errors import FarmError
-from recording_farm.farm.progressive.replica import known_generation, save_generation
+from recording_farm.farm.progressive.replica import (
+    NO_REPLICA,
+    known_generation,
+    replica_store,
+    save_generation,
+)
 from recording_farm.farm.progressive.replica_contents import CUT
 from recording_farm.farm.progressive.replica_format import (
     MAX_OBJECT_BYTES,
@@ -60,11 +67,16 @@ logger = logging.getLogger(__name__)
 _FETCHES: Final = 4
 """Objects that are fetched concurrently."""
 
+_MOST_STATES: Final = 3
+"""How many states of a replica are tried, from the newest back. Each is about two seconds older."""
+
 _HEAD_BYTES: Final = 8 << 20
 """The first fragment of a tail begins within this length."""
 
 _DAMAGED: Final = frozenset({"damaged", "bad_answer", "not_found"})
 """Errors with which an object of a replica is lost for good."""
+
+_Use = Callable[[Index, int, memoryview], None]
 
 _DRAFT: Final = ".restored"
 _FILE: Final = re.compile(r"(out/(\.cut/)?|before/)?\.?[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -91,18 +103,15 @@ def restore_if_behind(spool: Spool, store: Store, recording: Recording, settings
         return
     logger.warning("restoring the recording of an earlier node from the store")
     draft = spool.directory / _DRAFT
-    shutil.rmtree(draft, ignore_errors=True)
+
+    def write(index: Index, number: int, data: memoryview) -> None:
+        _write_ranges(index, number, data, draft)
+
     try:
-        index = _download(store, recording.id, found, names, draft)
+        index = _read_newest(store, recording.id, found, names, write, partial(_clear, draft))
         if not is_again:
             _set_old_takes_aside(spool, recording, settings)
         restored = _move_in_place(index, draft, spool)
-    except DamagedReplicaError as error:
-        raise NotRestorableError(str(error)) from error
-    except StorageError as error:
-        if error.reason in _DAMAGED:
-            raise NotRestorableError(error.message) from error
-        raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     _take_uploads_over(outbox, store, recording)
@@ -118,10 +127,64 @@ def restore_if_behind(spool: Spool, store: Store, recording: Recording, settings
     logger.info("restored %d files", len(index.files))
 
 
-def _download(store: Store, recording_id: UUID, found: PieceName, names: list[str], draft: Path) -> Index:
-    """Write the data of all objects to files in the directory `draft`, with holes where there is no data."""
+def can_restore(recording: Recording, settings: Settings) -> bool:
+    """Whether the store has a replica of a recording's spool that this node can read.
+
+    Raises StorageError, SettingsError.
+    """
+    store = replica_store(recording, settings)
+    if store is None:
+        return False
+    try:
+        names = list(store.list_names(recording.id))
+        found = newest(names)
+        if found is None:
+            return False
+        _read_newest(store, recording.id, found, names, _check_ranges, lambda: None)
+    except StorageError as error:
+        if error.reason in NO_REPLICA:
+            return False
+        raise
+    except NotRestorableError as error:
+        logger.error("the replica of recording %s is not usable: %s", recording.id, error.message)
+        return False
+    return True
+
+
+def _read_newest(
+    store: Store, recording_id: UUID, found: PieceName, names: list[str], use: _Use, begin: Callable[[], None]
+) -> Index:
+    """Pass the data of all objects to `use`, which must be safe for threads; returns their index.
+
+    If an object is damaged, older states of the same replica are tried, each after a call of `begin`.
+    Raises StorageError, OSError, NotRestorableError if no state can be read.
+    """
+    parsed = (PieceName.parse(name) for name in names)
+    states = sorted(
+        each
+        for each in parsed
+        if each is not None
+        and each.is_complete
+        and (each.generation, each.writer) == (found.generation, found.writer)
+    )
+    problem = ""
+    for state in states[: -_MOST_STATES - 1 : -1]:
+        begin()
+        try:
+            return _read(store, recording_id, state, names, use)
+        except DamagedReplicaError as error:
+            problem = str(error)
+        except StorageError as error:
+            if error.reason not in _DAMAGED:
+                raise
+            problem = error.message
+        logger.error("the state %s of the replica is not usable: %s", state, problem)
+    raise NotRestorableError(problem)
+
+
+def _read(store: Store, recording_id: UUID, found: PieceName, names: list[str], use: _Use) -> Index:
     index, data = unpack(store.get_bytes(recording_id, str(found), MAX_OBJECT_BYTES))
-    _write_ranges(index, found.number, data, draft)
+    use(index, found.number, data)
     present = {
         parsed.number: name
         for name in names
@@ -131,9 +194,9 @@ def _download(store: Store, recording_id: UUID, found: PieceName, names: list[st
 
     def fetch(number: int) -> None:
         if number not in present:
-            raise NotRestorableError(f"the store lacks the object {number} of the replica")
+            raise DamagedReplicaError(f"the store lacks the object {number} of the replica")
         _, content = unpack(store.get_bytes(recording_id, present[number], MAX_OBJECT_BYTES))
-        _write_ranges(index, number, content, draft)
+        use(index, number, content)
 
     with ThreadPoolExecutor(_FETCHES) as pool:
         for _ in pool.map(fetch, sorted(index.pieces - {found.number})):
@@ -141,21 +204,31 @@ def _download(store: Store, recording_id: UUID, found: PieceName, names: list[st
     return index
 
 
-def _write_ranges(index: Index, number: int, data: memoryview, draft: Path) -> None:
+def _clear(draft: Path) -> None:
+    shutil.rmtree(draft, ignore_errors=True)
+
+
+def _check_ranges(index: Index, number: int, data: memoryview) -> None:
+    """Raises DamagedReplicaError if the data of an object is not what the index says."""
     for file, ranges in index.files.items():
         if not _FILE.fullmatch(file):
             raise DamagedReplicaError("a replica has a file that does not belong in a spool")
+        if any(each.piece == number and each.at + each.size > len(data) for each in ranges):
+            raise DamagedReplicaError("an object of a replica is too short")
+
+
+def _write_ranges(index: Index, number: int, data: memoryview, draft: Path) -> None:
+    """Write the data of an object to files in the directory `draft`, with holes where there is no data."""
+    _check_ranges(index, number, data)
+    for file, ranges in index.files.items():
         for each in ranges:
             if each.piece != number:
                 continue
-            content = data[each.at : each.at + each.size]
-            if len(content) != each.size:
-                raise DamagedReplicaError("an object of a replica is too short")
             target = draft / file
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(target, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
-                os.pwrite(descriptor, content, each.offset)
+                os.pwrite(descriptor, data[each.at : each.at + each.size], each.offset)
             finally:
                 os.close(descriptor)
 

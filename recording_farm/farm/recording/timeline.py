@@ -64,11 +64,6 @@ def last_take_over(timeline: Sequence[TimelineEntry]) -> datetime | None:
     return next((entry.time for entry in reversed(timeline) if entry.node is not None), None)
 
 
-def count_take_overs(timeline: Sequence[TimelineEntry]) -> int:
-    """How often the recording was taken over from a node."""
-    return sum(entry.node is not None for entry in timeline)
-
-
 def missing_since_loss_of(timeline: Sequence[TimelineEntry], node: str) -> tuple[datetime, datetime] | None:
     """From when to when nothing is in the file since a node was lost; None if nothing is missing."""
     lost = max((place for place, entry in enumerate(timeline) if entry.node == node), default=None)
@@ -85,9 +80,9 @@ def last_loss(timeline: Sequence[TimelineEntry]) -> TimelineEntry | None:
     return next((entry for entry in reversed(timeline) if entry.event == "fault"), None)
 
 
-def take_overs(timeline: Sequence[TimelineEntry], since: datetime) -> int:
-    """How often the recording has been taken over since then."""
-    return sum(entry.node is not None and entry.time >= since for entry in timeline)
+def take_overs(timeline: Sequence[TimelineEntry], since: datetime | None = None) -> int:
+    """How often the recording has been taken over from a node, at all or since then."""
+    return sum(entry.node is not None and (since is None or entry.time >= since) for entry in timeline)
 
 
 def other_keeper(recording: Recording, node: str) -> str | None:

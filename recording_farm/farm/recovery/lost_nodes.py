@@ -21,7 +21,7 @@ from recording_farm.farm.config.settings import Settings, load_settings
 from recording_farm.farm.db.clients import connect
 from recording_farm.farm.errors import NotFoundError, SettingsError, TakenOverError, WrongStateError
 from recording_farm.farm.nodes.registry import Gone, Nodes
-from recording_farm.farm.progressive.replica import has_replica
+from recording_farm.farm.progressive.restore import can_restore
 from recording_farm.farm.queues.recordings import enqueue_continuation
 from recording_farm.farm.queues.transfers import (
     enqueue_finish,
@@ -118,7 +118,7 @@ def _finish_lost(recording: Recording, settings: Settings, client: redis.Redis) 
         return
     is_out_of_patience = now() - gone.since >= timedelta(seconds=settings.node_patience)
     # A node that has made the files already has all of the recording.
-    if (not recording.files or is_out_of_patience) and has_replica(recording, settings):
+    if (not recording.files or is_out_of_patience) and can_restore(recording, settings):
         fault = f"the node {recording.node} is gone; another node finishes the recording"
         entry = TimelineEntry(event="fault", fault=fault, node=recording.node, time=gone.heard)
         claimed = Records(client).claim(recording, settings.node, entry, states={Status.UPLOADING})

@@ -12,7 +12,7 @@ from recording_farm.farm.config.settings import Settings
 from recording_farm.farm.progressive import following
 from recording_farm.farm.progressive.following import finish_cut
 from recording_farm.farm.progressive.replica import ReplicaWriter
-from recording_farm.farm.progressive.restore import restore_if_behind
+from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
 from recording_farm.farm.recording.findings import Count, Finding, Tally, keep_tally, total_tally
 from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.spool.outbox import Outbox
@@ -116,3 +116,35 @@ def test_recording_that_comes_back_to_its_first_node_should_have_each_finding_an
     assert total_tally(first.directory).findings == {Finding.NO_SOUND: Count(3, 6)}
     everything = [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1)]
     assert [(text.take, text.us) for text in first.all_texts()] == everything
+
+
+def test_state_before_should_be_restored_if_the_newest_object_is_damaged(
+    takes: Spool, tmp_path: Path, store: Store, recording: Recording, settings: Settings
+) -> None:
+    first = spool_at(tmp_path / "first", takes)
+    writer = ReplicaWriter(first, store, recording.id)
+    for tenths in (4, 6, 8):
+        grow(takes, first, 0, Fraction(tenths, 10))
+        writer.write()
+    newest = max((tmp_path / "store/.spool" / str(recording.id)).iterdir())
+    newest.write_bytes(newest.read_bytes()[:-1])
+    second = spool_at(tmp_path / "second", takes)
+    restore_if_behind(second, store, recording, settings)
+    made = finish_cut(second, f"out{takes.format.take_suffix}", "title")
+    assert seconds_of(made.path) == pytest.approx(SECONDS * 0.6, abs=0.6)
+
+
+def test_replica_that_is_not_usable_should_be_said_and_kept(
+    takes: Spool, tmp_path: Path, store: Store, recording: Recording, settings: Settings
+) -> None:
+    first = spool_at(tmp_path / "first", takes)
+    grow(takes, first, 0, Fraction(1, 2))
+    ReplicaWriter(first, store, recording.id).write()
+    objects = list((tmp_path / "store/.spool" / str(recording.id)).iterdir())
+    for each in objects:
+        each.write_bytes(b"RFR2 of a newer version")
+    second = spool_at(tmp_path / "second", takes)
+    with pytest.raises(NotRestorableError, match="another format"):
+        restore_if_behind(second, store, recording, settings)
+    assert all(each.exists() for each in objects)
+    assert second.numbers() == set()

@@ -21,6 +21,7 @@ from recording_farm.farm.jobs.settle import settle
 from recording_farm.farm.nodes.registry import BEAT_SECONDS, GONE_KEY, NODES_KEY, Gone, Nodes
 from recording_farm.farm.progressive.replica import ReplicaWriter
 from recording_farm.farm.progressive.replica_format import Index, PieceName, pack
+from recording_farm.farm.progressive.restore import NotRestorableError
 from recording_farm.farm.queues.recordings import (
     continuations_queue,
     enqueue_continuation,
@@ -252,10 +253,8 @@ def test_finished_takes_of_a_gone_node_should_be_waited_for_and_then_be_errored(
     assert Nodes(farm.redis).beats() == {}
 
 
-@pytest.mark.parametrize("minutes", [9, 11])
-def test_ended_recording_of_a_gone_node_should_be_finished_from_its_replica_after_some_minutes(
-    farm: Farm, theirs: Farm, monkeypatch: pytest.MonkeyPatch, minutes: int
-) -> None:
+def replicated(farm: Farm, theirs: Farm) -> Recording:
+    """An ended recording of the node that is gone: it has replicated all, and its disk is gone, too."""
     recording = recording_of(farm.records, new_recording(), GONE)
     farm.records.set_transfer(recording.id, Transfer(target=STORE), only_new=True)
     spool = spool_of(recording, theirs.settings)
@@ -267,7 +266,14 @@ def test_ended_recording_of_a_gone_node_should_be_finished_from_its_replica_afte
     while writer.write():
         pass
     shutil.rmtree(theirs.settings.data_dir)
-    farm.records.change_state(recording.id, Status.UPLOADING, stopped_time=now())
+    return farm.records.change_state(recording.id, Status.UPLOADING, stopped_time=now())
+
+
+@pytest.mark.parametrize("minutes", [9, 11])
+def test_ended_recording_of_a_gone_node_should_be_finished_from_its_replica_after_some_minutes(
+    farm: Farm, theirs: Farm, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    recording = replicated(farm, theirs)
     lose_for(farm, monkeypatch, minutes=minutes)
     after = farm.records.get(None, recording.id)
     if minutes < 10:
@@ -281,6 +287,80 @@ def test_ended_recording_of_a_gone_node_should_be_finished_from_its_replica_afte
     assert (after.node, after.quality["frames_captured"]) == (HERE, 46)
     assert [take.take for take in after.takes] == [0]
     assert list(open_store(farm.settings).list_names(recording.id)) == []
+
+
+def store_directory(farm: Farm) -> Path:
+    assert farm.settings.store_url is not None
+    return Path(farm.settings.store_url.removeprefix("file://"))
+
+
+def damage(farm: Farm, recording: Recording) -> dict[Path, bytes]:
+    """Damage every object of a replica; returns their contents."""
+    directory = store_directory(farm) / ".spool" / str(recording.id)
+    contents = {file: file.read_bytes() for file in directory.iterdir()}
+    for file, content in contents.items():
+        file.write_bytes(content[: len(content) // 2])
+    assert contents
+    return contents
+
+
+def test_recording_whose_replica_is_damaged_should_wait_for_its_node_and_then_be_errored(
+    farm: Farm, theirs: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = replicated(farm, theirs)
+    contents = damage(farm, recording)
+    lose_for(farm, monkeypatch, minutes=59)
+    assert farm.records.get(None, recording.id) == recording
+    # An operator may restore the objects meanwhile.
+    for file, content in contents.items():
+        assert file.exists()
+        file.write_bytes(content)
+    lose_for(farm, monkeypatch, minutes=59.5)
+    assert farm.records.get(None, recording.id).node == HERE
+    damage(farm, recording)
+    finish(str(recording.id))
+    waiting = farm.records.get(None, recording.id)
+    assert (waiting.node, waiting.status) == (GONE, Status.UPLOADING)
+    assert [job.args[0] for job in transfers_queue(farm.redis, GONE).jobs] == [str(recording.id)]
+    assert waiting.timeline[-1].fault == "its replica is not usable; the recording waits for the node node-2"
+    lose_for(farm, monkeypatch, minutes=59.8)
+    assert farm.records.get(None, recording.id) == waiting
+    lose_for(farm, monkeypatch, minutes=61)
+    lost = farm.records.get(None, recording.id)
+    assert (lost.status, lost.error and lost.error.code) == (Status.ERRORED, "node_lost")
+
+
+def test_node_with_an_empty_disk_and_a_damaged_replica_should_try_again_and_then_fail(
+    farm: Farm, theirs: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = replicated(farm, theirs)
+    damage(farm, recording)
+    set_environment(monkeypatch, theirs.settings)
+    with pytest.raises(NotRestorableError):
+        finish(str(recording.id))
+    assert farm.records.get(None, recording.id).status is Status.UPLOADING
+    farm.records.update(recording.id, stopped_time=now() - timedelta(hours=2))
+    finish(str(recording.id))
+    lost = farm.records.get(None, recording.id)
+    assert (lost.status, lost.error and lost.error.code) == (Status.ERRORED, "node_lost")
+
+
+def test_recording_should_wait_for_the_store_and_then_be_finished_from_its_replica(
+    farm: Farm, theirs: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = replicated(farm, theirs)
+    store = store_directory(farm)
+    store.rename(store.with_name("away"))
+    # A file in the place of the directory: the disk is there, and nothing can be read.
+    store.touch()
+    # Also when nobody waits for its node any more: its replica is somewhere.
+    lose_for(farm, monkeypatch, hours=9)
+    assert farm.records.get(None, recording.id) == recording
+    store.unlink()
+    store.with_name("away").rename(store)
+    lose_for(farm, monkeypatch, hours=9)
+    finish(str(recording.id))
+    assert farm.records.get(None, recording.id).status is Status.UPLOADED
 
 
 def test_node_that_had_made_the_files_should_be_waited_for_longer(

@@ -161,8 +161,8 @@ class DirectoryBackend:
     def unfinished_parts(self, prefix: str) -> Iterator[Unfinished]:
         """See `UnfinishedParts`."""
         with disk_faults(self._root):
-            for directory, _, _ in os.walk(self._root / prefix.rpartition("/")[0]):
-                for drafts in unfinished(Path(directory)):
+            for directory, _ in _walk(self._root / prefix.rpartition("/")[0]):
+                for drafts in unfinished(directory):
                     key = drafts.target.relative_to(self._root).as_posix()
                     if key.startswith(prefix):
                         yield Unfinished(key, drafts.begun, drafts.began)
@@ -198,10 +198,10 @@ class DirectoryBackend:
     def list_keys(self, prefix: str) -> Iterator[str]:
         """See `StoreBackend`."""
         with disk_faults(self._root):
-            for directory, _, names in os.walk(self._root / prefix):
+            for directory, names in _walk(self._root / prefix):
                 # The others are drafts.
                 for name in sorted(name for name in names if not name.startswith(".")):
-                    yield (Path(directory) / name).relative_to(self._root).as_posix()
+                    yield (directory / name).relative_to(self._root).as_posix()
 
     def delete_many(self, keys: Iterable[str]) -> None:
         """See `StoreBackend`."""
@@ -305,6 +305,18 @@ class DirectoryBackend:
                 "encrypted", f"{key} is encrypted; it can be read with FARM_STORE_ENCRYPTION=on", lasting=True
             )
         return PlainFile(file)
+
+
+def _walk(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each directory in `top` with the names of its files; none if there is no `top`. Raises OSError."""
+
+    def check(error: OSError) -> None:
+        # Directories may be deleted meanwhile. With any other error, what is there is not known.
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for directory, _, names in os.walk(top, onerror=check):
+        yield Path(directory), names
 
 
 def _no_file(key: str) -> NotFoundError:
