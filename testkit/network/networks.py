@@ -6,9 +6,16 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 HUB = "10.203.77.1"
 """Where this machine is in it."""
+
+_OWN_DISPLAYS: Final = (
+    'mkdir -p -m 1777 /tmp/.X11-unix && mount -t tmpfs -o mode=1777 none /tmp/.X11-unix && exec "$@"'
+)
+"""Xorg finds a free number by its abstract sockets, of which each network namespace has its own; its files in
+this directory must then not be those of other machines either."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class Host:
     @property
     def words(self) -> list[str]:
         """The words of a program that becomes another one on it."""
-        return ["ip", "netns", "exec", self.namespace]
+        return ["ip", "netns", "exec", self.namespace, "sh", "-c", _OWN_DISPLAYS, "sh"]
 
     def cut_off(self) -> None:
         """Take its link away."""

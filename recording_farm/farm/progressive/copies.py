@@ -12,7 +12,7 @@ from typing import Final
 from recording_farm.encoder.cut.cut_progress import CutProgress, read_cut_progress, time_in_body
 from recording_farm.encoder.journal import read_journal
 from recording_farm.farm.progressive.following import cut_directory, cut_result, is_being_finished
-from recording_farm.farm.progressive.sent_parts import FIRST_BYTES, read_ahead, version_of_ahead
+from recording_farm.farm.progressive.sent_parts import read_ahead, version_of_ahead
 from recording_farm.farm.recording.copies import Copy
 from recording_farm.farm.recording.formats import format_of
 from recording_farm.farm.recording.model import Recording
@@ -23,7 +23,8 @@ from recording_farm.farm.spool.spool import Spool
 LATE_PARTS: Final = 3
 LATE_SECONDS: Final = 300
 """A copy has fallen behind when it is `LATE_SECONDS` behind, and either `LATE_PARTS` whole parts wait or
-`LATE_SECONDS` are not cut. Normal are less than one part, and a cut 14 s behind the recorder."""
+`LATE_SECONDS` are not cut. Normal are less than one part, less than two before the first one is sent, and a
+cut 14 s behind the recorder."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Arrived:
 def copy_in_parts(made: Made, arrived: Arrived, arrived_us: int, part_bytes: int) -> Copy:
     """Progress of a copy that is uploaded in parts of `part_bytes`, and is complete up to `arrived_us`."""
     behind_us = made.uncut_us + max(0, made.cut_us - arrived_us)
-    waiting = made.body_bytes - (arrived.end or FIRST_BYTES)
+    waiting = made.body_bytes - arrived.end
     is_late = waiting >= LATE_PARTS * part_bytes or made.uncut_us >= LATE_SECONDS * 1_000_000
     return Copy(
         uploaded_bytes=arrived.size,

@@ -8,9 +8,11 @@ in the store in parts, and all small files. Files that only grow are replicated 
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
+from recording_farm.encoder.atomic_file import write_file
 from recording_farm.encoder.journal import read_journal
 from recording_farm.encoder.media.take_tail import introduction_size
 from recording_farm.encoder.mux.body import BODY_NAME, CHECKSUMS_NAME, LOG_NAME
@@ -33,8 +35,10 @@ _LONGEST_FRAGMENT_US: Final = 5_000_000
 """Longer than any fragment or cluster. A tail begins that long before the first frame that is needed."""
 
 _MOST_TAIL: Final = 64 << 20
-"""The longest tail. A process that starts in the middle of a take knows within seconds where the tail
-begins."""
+"""The longest tail. Without the marks of a process before it, a process that starts in the middle of a take
+knows after some seconds where the tail begins."""
+
+_MARKS: Final = ".marks.json"
 
 Interval = tuple[int, int]
 
@@ -59,6 +63,7 @@ class Contents:
 class TakeMarks:
     """Sizes of a take's file at times of the take (µs): the bytes before are older than that."""
 
+    inode: int
     sizes: list[tuple[int, int]] = field(default_factory=list)
     last_size: int = 0
     last_time_us: int = 0
@@ -82,10 +87,10 @@ class SpoolContents:
     """Looks at the spool of a running recording."""
 
     def __init__(self, spool: Spool) -> None:
-        """Begin without marks of its takes."""
+        """Begin with the marks of a process that looked before, and died."""
         self._spool = spool
         self._outbox = Outbox.of(spool)
-        self._marks: dict[str, TakeMarks] = {}
+        self._marks = _read_marks(self._outbox.directory / _MARKS)
         self._had_state = False
         self._receipts_of_store: bytes | None = None
         self._ahead: Ahead | None = None
@@ -152,7 +157,10 @@ class SpoolContents:
                 self._marks.pop(file.name, None)
                 continue
             status = file.stat()
-            marks = self._marks.setdefault(file.name, TakeMarks())
+            marks = self._marks.get(file.name)
+            if marks is None or marks.inode != status.st_ino:
+                # A take that is discarded or restored becomes another file.
+                marks = self._marks[file.name] = TakeMarks(status.st_ino)
             journal = read_journal(file.with_suffix(".json"))
             if journal is not None:
                 # After the look at the size, so nothing in the file is later than this time.
@@ -167,6 +175,8 @@ class SpoolContents:
                 yield file.name, Grown(status.st_ino, ((0, status.st_size),))
             else:
                 yield file.name, Grown(status.st_ino, ((0, introduction), (begin, status.st_size)))
+        content = json.dumps({name: asdict(marks) for name, marks in self._marks.items()})
+        write_file(self._outbox.directory / _MARKS, content, durable=False)
 
     def _small(self) -> Iterator[tuple[str, bytes]]:
         directory = self._spool.directory
@@ -182,6 +192,17 @@ class SpoolContents:
         if self._spool.texts.exists():
             status = self._spool.texts.stat()
             yield self._spool.texts.name, Grown(status.st_ino, ((0, status.st_size),))
+
+
+def _read_marks(file: Path) -> dict[str, TakeMarks]:
+    try:
+        saved = json.loads(file.read_bytes())
+        return {
+            name: TakeMarks(int(each["inode"]), [(int(size), int(us)) for size, us in each["sizes"]])
+            for name, each in saved.items()
+        }
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
 
 
 def _written_until(place: Mapping[str, Any]) -> int:

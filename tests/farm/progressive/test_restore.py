@@ -9,7 +9,7 @@ import pytest
 from recording_farm.encoder.formats import Codec, Format
 from recording_farm.encoder.live.hls import TimedText, timed_text_line
 from recording_farm.farm.config.settings import Settings
-from recording_farm.farm.progressive import following
+from recording_farm.farm.progressive import following, replica_contents
 from recording_farm.farm.progressive.following import finish_cut
 from recording_farm.farm.progressive.replica import ReplicaWriter
 from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
@@ -116,6 +116,38 @@ def test_recording_that_comes_back_to_its_first_node_should_have_each_finding_an
     assert total_tally(first.directory).findings == {Finding.NO_SOUND: Count(3, 6)}
     everything = [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1)]
     assert [(text.take, text.us) for text in first.all_texts()] == everything
+
+
+def test_process_that_starts_in_a_long_take_should_replicate_its_end_at_once(
+    takes: Spool,
+    tmp_path: Path,
+    store: Store,
+    recording: Recording,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = f"out{takes.format.take_suffix}"
+    first = spool_at(tmp_path / "first", takes)
+    writer = ReplicaWriter(first, store, recording.id)
+    for tenths in range(2, 10):
+        grow(takes, first, 0, Fraction(tenths, 10))
+        cut_for(first, name, 0.3)
+        writer.write()
+    # The process dies, and another one starts. To it, every take is long.
+    monkeypatch.setattr(replica_contents, "_MOST_TAIL", 0)
+    writer = ReplicaWriter(first, store, recording.id)
+    assert not writer.write()
+    second = spool_at(tmp_path / "second", takes)
+    restore_if_behind(second, store, recording, settings)
+    take = first.media(0).stat().st_size
+    assert second.media(0).stat().st_size < take * 3 // 4
+    made = finish_cut(second, name, "title")
+    # A cluster of WebM that is not whole is left out.
+    assert seconds_of(made.path) == pytest.approx(SECONDS * 0.9, abs=1)
+    # Without the marks of the process before it, it has to wait for its own.
+    (Outbox.of(first).directory / ".marks.json").unlink()
+    with pytest.raises(OSError, match="not known yet"):
+        ReplicaWriter(first, store, recording.id).write()
 
 
 def test_state_before_should_be_restored_if_the_newest_object_is_damaged(
