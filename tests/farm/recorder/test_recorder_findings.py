@@ -312,7 +312,7 @@ async def test_window_over_the_page_should_be_taken_off_and_noted_with_evidence(
             assert TEAL_PIXEL not in await grab_picture(display, 100, 100)
         await asyncio.sleep(3)
         (place,) = fault_directories(watched.evidence)
-        assert "a window besides" in (place / "fault.json").read_text()
+        assert "a window other than the page's" in (place / "fault.json").read_text()
     assert (len(watched.takes), watched.faults) == (1, [])
 
 
