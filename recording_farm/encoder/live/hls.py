@@ -108,6 +108,7 @@ class HlsWriter:
         }
         self._texts = self._output.add_data_stream("timed_id3") if with_texts else None
         self._text_us = -1
+        self._before: dict[str, int] = {}
 
     def __enter__(self) -> "HlsWriter":
         """Begin."""
@@ -125,10 +126,23 @@ class HlsWriter:
 
     def write(self, packet: Packet, kind: str, time_us: int) -> None:
         """Write a packet of picture or sound (`kind`) at a time; raises av.FFmpegError."""
+        duration = self._duration(packet, kind, time_us)
         packet.stream = self._streams[kind]
         packet.time_base = MICROSECOND
         packet.pts = packet.dts = time_us
+        packet.duration = duration
         self._output.mux(packet)
+
+    def _duration(self, packet: Packet, kind: str, time_us: int) -> int:
+        """The time since the packet before (µs), for the first one its own duration.
+
+        FFmpeg adds them up for the EXTINF of the last segment. A packet's own duration does not show frames
+        that were lost after it.
+        """
+        before, self._before[kind] = self._before.get(kind), time_us
+        if before is None:
+            return round((packet.duration or 0) * packet.time_base / MICROSECOND)
+        return max(0, time_us - before)
 
     def write_text(self, text: str, time_us: int) -> None:
         """Write an ID3 tag; texts come in the order of their times."""

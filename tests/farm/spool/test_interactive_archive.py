@@ -1,6 +1,7 @@
 """Archives of recordings with timed texts, made of a test picture."""
 
 import io
+import re
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,8 @@ def test_texts_should_stand_in_the_segments_at_their_times(film: CutFile, tmp_pa
     assert playlist == "index.m3u8"
     assert segments_in(contents[playlist].decode()) == segments
     assert len(segments) == 3
+    assert "#EXT-X-TARGETDURATION:2\n" in contents[playlist].decode()
+    assert re.findall(r"#EXTINF:([0-9.]+)", contents[playlist].decode()) == ["2.000000"] * 2 + ["1.000000"]
     joined = b"".join(contents[segment] for segment in segments)
     with opened(joined) as source:
         base = min(
