@@ -143,6 +143,7 @@ def test_stream_should_go_on_over_a_pause_on_one_connection(
     shared_farm.order(recording_id, "pause")
     time.sleep(3)
     shared_farm.order(recording_id, "resume")
+    shared_farm.wait_for_take(recording_id, 2, 60)
     time.sleep(4)
     shared_farm.order(recording_id, "stop")
     (output,) = outputs_when(shared_farm, recording_id, states("ENDED"))

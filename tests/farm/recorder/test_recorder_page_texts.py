@@ -15,7 +15,7 @@ from av.container import InputContainer
 from recording_farm.browser_bot.page.contracts import PageContract
 from recording_farm.encoder.formats import AudioExport, Format
 from recording_farm.encoder.journal import read_journal
-from recording_farm.encoder.live.hls import DESCRIPTION
+from recording_farm.encoder.live.hls import DESCRIPTION, segments_in
 from recording_farm.farm.recorder.plan import Plan
 from recording_farm.farm.recorder.recorder import Recorder
 from recording_farm.farm.spool.spool import Spool
@@ -32,16 +32,20 @@ pytestmark = pytest.mark.long
 SAY = """<script>
 const say = payload => socket.send(JSON.stringify({type: "ID3Data", payload, timestamp: Date.now()}));
 </script>"""
-# Says what its picture is: each second another color and its name, until there is nothing more to say.
+# Says what its picture is: each second another color and its name, until the file `over` says so.
 COLORS = """<body style="margin:0"><script>
 const colors = ["#ff0000", "#00ff00", "#0000ff"];
-let number = 0;
-setInterval(() => {
+let number = 0, over = false;
+setInterval(async () => {
   number += 1;
   document.body.style.background = colors[number % 3];
-  if (number < 12) say(number % 2 ? `color ${number % 3}` : {color: number % 3});
-  else if (number === 12) say("CLOSE_TRANSPORT");
-  else say("late");
+  if (over) say("late");
+  else say(number % 2 ? `color ${number % 3}` : {color: number % 3});
+  const answer = await fetch("over", {cache: "no-store"});
+  if (!over && await answer.text() === "yes") {
+    over = true;
+    say("CLOSE_TRANSPORT");
+  }
 }, 1000);
 </script>"""
 
@@ -127,6 +131,7 @@ def test_what_the_page_says_should_stand_at_its_time_in_the_archive_and_in_the_l
     shared_farm: RunningFarm, tmp_path: Path
 ) -> None:
     (tmp_path / "sdk.html").write_text(SDK_PAGE + SAY + COLORS)
+    (tmp_path / "over").write_text("no")
     with serve_pages(tmp_path) as pages:
         started = shared_farm.start(
             url=f"{pages}/sdk.html",
@@ -145,7 +150,10 @@ def test_what_the_page_says_should_stand_at_its_time_in_the_archive_and_in_the_l
         pause = length_of_first_take(shared_farm.data_dir / "spool" / started["id"])
         time.sleep(2)
         shared_farm.order(started["id"], "resume")
-        time.sleep(7)
+        shared_farm.wait_for_take(started["id"], 2, 60)
+        time.sleep(5)
+        (tmp_path / "over").write_text("yes")
+        time.sleep(5)
         shared_farm.order(started["id"], "stop")
         recording = shared_farm.wait_for(started["id"], "UPLOADED")
     answer = httpx.get(recording["download_url"])
@@ -155,9 +163,15 @@ def test_what_the_page_says_should_stand_at_its_time_in_the_archive_and_in_the_l
         content = {name: file.read() for name, file in files.items() if file is not None}
     playlist = content["index.m3u8"].decode()
     assert "#EXT-X-ENDLIST" in playlist
-    assert sorted(content) == ["index-00000.ts", "index-00001.ts", "index.m3u8"], playlist
-    check_texts(content["index-00000.ts"] + content["index-00001.ts"], pause)
-    assert b"late" not in content["index-00001.ts"]
+    segments = segments_in(playlist)
+    assert sorted(content) == [*segments, "index.m3u8"]
+    # A segment ends with the first key frame behind ten seconds.
+    assert len(segments) == 2, playlist
+    lengths = [float(length) for length in re.findall(r"#EXTINF:([0-9.]+)", playlist)]
+    assert sum(lengths) == pytest.approx(recording["recording_duration"], abs=1)
+    archived = b"".join(content[segment] for segment in segments)
+    check_texts(archived, pause)
+    assert b"late" not in archived
     assert recording["quality"]["takes"] == 2
     assert httpx.get(recording["audio_download_url"]).headers["content-type"] == "audio/mpeg"
 
@@ -166,8 +180,7 @@ def test_what_the_page_says_should_stand_at_its_time_in_the_archive_and_in_the_l
         assert time.monotonic() < deadline, output
         recording = shared_farm.answer(shared_farm.client.get(f"/v2/recordings/{recording['id']}"))
     live = httpx.get(output["url"]).text
-    segments = [line for line in live.splitlines() if not line.startswith("#")]
-    check_texts(b"".join(httpx.get(segment).content for segment in segments), pause)
+    check_texts(b"".join(httpx.get(segment).content for segment in segments_in(live)), pause)
 
 
 async def test_texts_that_are_over_should_stay_so_when_the_page_is_joined_again(tmp_path: Path) -> None:
