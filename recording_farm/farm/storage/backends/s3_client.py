@@ -29,12 +29,15 @@ from recording_farm.farm.storage.backend import (
     expired_credentials,
     is_time_out,
 )
-from recording_farm.farm.storage.backends.answers import bounded_answers
+from recording_farm.farm.storage.backends.answers import AnswerError, bounded_answers
 
 CONNECTIONS: Final = 4
 
 _SENT_BYTES: Final = 256 << 10
 """How much is written to the connection at a time, within its time-out."""
+
+_REDIRECTS: Final = frozenset({301, 302, 307})
+"""Statuses after which the library looks for the region of the bucket."""
 
 _session = cache(boto3.session.Session)
 """A session loads its description of S3, which takes 80 ms, with its first client. Threads may share a
@@ -137,7 +140,21 @@ def client_of(bucket: S3Bucket, connect_timeout: float, read_timeout: float, tri
         raise StorageError("unreachable", text, lasting=True) from error
     # Expect: 100-continue costs a round trip for each part, and a second on servers without it.
     client.meta.events.unregister("before-call.s3", add_expect_header)
+    client.meta.events.register_first("needs-retry.s3.HeadBucket", _end_circles)
     return client
+
+
+def _end_circles(response: tuple[Any, dict[str, Any]] | None, **_: Any) -> None:
+    """Raise AnswerError when a server redirects the request for the region of a bucket, too.
+
+    The library would send that request again for each redirect, until it exceeds Python's recursion limit.
+    """
+    if response is None or response[0].status_code not in _REDIRECTS:
+        return
+    headers = response[1]["ResponseMetadata"]["HTTPHeaders"]
+    if "x-amz-bucket-region" not in headers and "Region" not in response[1].get("Error", {}):
+        text = "the server redirects requests in circles; is the endpoint right?"
+        raise AnswerError("redirected", text)
 
 
 @cache
@@ -162,9 +179,6 @@ def explained(bucket: S3Bucket, *, download: bool = False) -> Iterator[None]:
     except ReadTimeoutError as error:
         raise StorageError("timed_out", "the server did not answer in time") from error
     except (HTTPClientError, IncompleteReadError) as error:
-        if isinstance(error.__context__, RecursionError):
-            text = "the server redirects requests in circles; is the endpoint right?"
-            raise StorageError("redirected", text) from error
         if is_time_out(error):
             raise StorageError("timed_out", "the server did not answer in time") from error
         where = bucket.endpoint or "AWS"
