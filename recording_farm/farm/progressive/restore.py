@@ -73,8 +73,8 @@ _MOST_STATES: Final = 3
 _HEAD_BYTES: Final = 8 << 20
 """The first fragment of a tail begins within this length."""
 
-_DAMAGED: Final = frozenset({"damaged", "bad_answer", "not_found"})
-"""Errors with which an object of a replica is lost for good."""
+_DAMAGED: Final = frozenset({"damaged", "encrypted", "bad_answer", "not_found"})
+"""Errors with which an object of a replica cannot be read, now or ever."""
 
 _Use = Callable[[Index, int, memoryview], None]
 
