@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,15 @@ states:
 CHANGE = "document.querySelector('.plate').style.marginLeft = '2px'"
 
 
-def layouts(
-    *arguments: str | Path, command: Sequence[str] = ("recording_farm.layouts",)
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def program(
+    *arguments: str | Path, module: str = "recording_farm.layouts"
 ) -> "subprocess.CompletedProcess[str]":
+    """Run the command as a program, which takes a second to import what it needs."""
     return subprocess.run(
-        [sys.executable, "-m", *command, *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=150,
@@ -46,15 +50,31 @@ def layouts(
 
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def layouts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process."""
+
+    def run(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+        words = list(map(str, arguments))
+        monkeypatch.setattr(sys, "argv", ["layouts", *words])
+        code: str | int | None = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(layouts: Run) -> Callable[..., str]:
     """Run the command in this process and return what it says when it ends with 2."""
 
     def run(*arguments: str | Path) -> str:
-        monkeypatch.setattr(sys, "argv", ["layouts", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert ended.value.code == 2
-        return capsys.readouterr().err
+        ended = layouts(*arguments)
+        assert ended.returncode == 2
+        return ended.stderr
 
     return run
 
@@ -73,8 +93,8 @@ def suite(tmp_path: Path) -> Path:
     return directory
 
 
-def test_layouts_should_be_checked_approved_and_found_changed(suite: Path) -> None:
-    new = layouts("check", suite)
+def test_layouts_should_be_checked_approved_and_found_changed(suite: Path, layouts: Run) -> None:
+    new = program("check", suite)
     assert new.returncode == 1, new.stderr
     assert new.stderr.count("no baseline yet; look at the picture, then approve it") == 2
     assert f"if these are meant: farm layouts approve {suite}" in new.stderr
@@ -108,7 +128,7 @@ def test_layouts_should_be_checked_approved_and_found_changed(suite: Path) -> No
 
 
 @pytest.mark.long
-def test_recording_should_be_compared_at_a_time(suite: Path, tmp_path: Path) -> None:
+def test_recording_should_be_compared_at_a_time(suite: Path, tmp_path: Path, layouts: Run) -> None:
     file = tmp_path / "room.mp4"
     page = suite / "room.html"
     # Without what makes its plates appear for a minute, and so without the policy that names its parts.
@@ -167,7 +187,7 @@ def test_what_cannot_be_done_should_end_with_2(
     assert complaint in refused("check", suite, *arguments)
 
 
-def test_mask_that_finds_nothing_should_be_reported_and_end_with_2(suite: Path) -> None:
+def test_mask_that_finds_nothing_should_be_reported_and_end_with_2(suite: Path, layouts: Run) -> None:
     said = "viewport: 640x360\nmasks: [.no-such-element]\nstates:\n  - {name: still, url: still.html}\n"
     (suite / "suite.yaml").write_text(said)
     (suite / "still.html").write_text("<!doctype html><h1>Still</h1>")
@@ -181,12 +201,12 @@ def test_mask_that_finds_nothing_should_be_reported_and_end_with_2(suite: Path) 
         said.replace(".no-such-element", "h1") + "  - {name: other, url: other.html}\n"
     )
     (suite / "other.html").write_text("<!doctype html><p>Still")
-    checked = layouts("check", suite)
+    checked = layouts("check", suite, "--jobs", "1")
     assert checked.returncode == 1, checked.stderr
     assert checked.stderr.count("masked nothing: 'h1'") == 1
 
 
-def test_parts_that_do_not_load_should_be_reported_in_text_and_report(suite: Path) -> None:
+def test_parts_that_do_not_load_should_be_reported_in_text_and_report(suite: Path, layouts: Run) -> None:
     (suite / "suite.yaml").write_text("viewport: 320x180\nstates:\n  - {name: page, url: page.html}\n")
     (suite / "page.html").write_text("<!doctype html><h1>Logo</h1><img src=logo.png>")
     warning = f"image file://{suite}/logo.png failed (ERR_FILE_NOT_FOUND)"
@@ -209,7 +229,7 @@ def test_bad_suite_should_end_with_2(suite: Path, refused: Callable[..., str]) -
     assert f"{suite}/suite.yaml:2: states.0.name: " in refused("check", suite)
 
 
-def test_state_that_cannot_be_pictured_should_leave_the_others(suite: Path) -> None:
+def test_state_that_cannot_be_pictured_should_leave_the_others(suite: Path, layouts: Run) -> None:
     (suite / "suite.yaml").write_text(SUITE + "  - {name: gone, url: gone.html}\n")
     (suite / "baseline").mkdir()
     (suite / "baseline" / "portrait.png").write_text("no picture")
@@ -227,10 +247,9 @@ def test_state_that_cannot_be_pictured_should_leave_the_others(suite: Path) -> N
     assert states["room"]["message"] == "it is 640x360 and its baseline 320x180"
 
 
-def test_help_should_be_of_the_command(tmp_path: Path, refused: Callable[..., str]) -> None:
-    farm = ("recording_farm.farm.cli", "layouts")
-    assert "approve" in layouts("--help", command=farm).stdout
-    assert layouts("burn", command=farm).returncode == 2
+def test_help_should_be_of_the_command(tmp_path: Path, layouts: Run, refused: Callable[..., str]) -> None:
+    assert "approve" in program("layouts", "--help", module="recording_farm.farm.cli").stdout
+    assert program("layouts", "burn", module="recording_farm.farm.cli").returncode == 2
     assert "--recording" in layouts("check", "--help").stdout
     assert refused("check", tmp_path / "nothing")
     assert os.listdir(tmp_path) == []
