@@ -39,16 +39,18 @@ setup-tests:
 FEWER = --ignore=tests/api/test_schemathesis.py -p no:schemathesis
 TOGETHER = -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 LONG_TOGETHER = -n auto --dist worksteal
+# Those that are exact are in a few files; to collect all others takes as long as some of them.
+EXACT = $(if $(PYTEST_ARGS),,$(shell grep -rl --include='test_*.py' 'mark\.exact' tests))
 OR_NONE = $(if $(PYTEST_ARGS),|| test $$? -eq 5)
 # A part of the suite that somebody picks has no second try.
 RUN = $(if $(PYTEST_ARGS),$(BIN)/pytest,scripts/run_tests)
 test: setup-tests lint ## lint, then the suite without its long tests (PYTEST_ARGS="-k name" for a part)
 	$(RUN) -m "not exact and not long and not soak" $(FEWER) $(TOGETHER) $(PYTEST_ARGS) $(OR_NONE)
-	$(RUN) -m "exact and not long" $(FEWER) $(PYTEST_ARGS) $(OR_NONE)
+	$(RUN) -m "exact and not long" $(FEWER) $(EXACT) $(PYTEST_ARGS) $(OR_NONE)
 
 test-all: test ## the same, then the long ones: farms that are broken in every way, for half an hour
 	$(RUN) -m "long and not exact" $(LONG_TOGETHER) $(PYTEST_ARGS) $(OR_NONE)
-	$(RUN) -m "long and exact" $(FEWER) $(PYTEST_ARGS) $(OR_NONE)
+	$(RUN) -m "long and exact" $(FEWER) $(EXACT) $(PYTEST_ARGS) $(OR_NONE)
 
 # What is not measured here is what `test-all` alone runs. Measuring slows the programs down, so what is exact is left out.
 coverage: setup-tests ## which lines and branches the suite runs, except its long and exact tests (.coverage/html)
