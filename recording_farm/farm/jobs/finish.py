@@ -31,7 +31,7 @@ from recording_farm.farm.progressive.lost_parts import finish_whole_cut
 from recording_farm.farm.progressive.names import audio_name
 from recording_farm.farm.progressive.replica import NO_REPLICA, replica_store
 from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
-from recording_farm.farm.progressive.restored import is_restoring
+from recording_farm.farm.progressive.restored import give_up_restoring, is_restoring
 from recording_farm.farm.progressive.sending import drop_leftovers
 from recording_farm.farm.queues.transfers import enqueue_finish, enqueue_transfer
 from recording_farm.farm.recording.findings import Tally, total_tally
@@ -256,6 +256,7 @@ def _restore(recording: Recording, spool: Spool, settings: Settings) -> None:
             if not spool.takes():
                 raise
             logger.error("the replica of an earlier node is not usable: %s", error.message)
+            give_up_restoring(outbox, error.generation)
         except StorageError as error:
             if error.reason not in NO_REPLICA:
                 raise

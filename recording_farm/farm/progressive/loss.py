@@ -42,7 +42,8 @@ def missing_entry(
 ) -> TimelineEntry | None:
     """The entry; None if nothing is missing. `resumed_us` is when this node's first take began (unix, µs)."""
     if restored.last_take is None:
-        return _all_missing(spool, recording, resumed_us)
+        why = "its replica cannot be read" if restored.unusable else "the store has no replica of it"
+        return _all_missing(spool, recording, resumed_us, why)
     journal = read_journal(spool.media(restored.last_take).with_suffix(".json"))
     if restored.until_us is None and journal is not None:
         # Only the journal of its first take was replicated.
@@ -76,14 +77,16 @@ def missing_entry(
     )
 
 
-def _all_missing(spool: Spool, recording: Recording, resumed_us: int | None) -> TimelineEntry | None:
+def _all_missing(
+    spool: Spool, recording: Recording, resumed_us: int | None, why: str
+) -> TimelineEntry | None:
     """The entry when nothing was restored; None if nothing had been recorded elsewhere."""
     elsewhere = recorded_elsewhere(recording.timeline, spool.numbers())
     if elsewhere.began is None:
         return None
     end = recording.stopped_time if resumed_us is None else _time(resumed_us)
     seconds = elsewhere.recorded_us / 1e6 if end is None else (end - elsewhere.began).total_seconds()
-    message = "the recording of a lost node is not in the file: the store has no replica of it"
+    message = f"the recording of a lost node is not in the file: {why}"
     return TimelineEntry(event="missing", time=elsewhere.began, seconds=round(seconds, 1), message=message)
 
 

@@ -30,6 +30,7 @@ from recording_farm.farm.progressive.reporting import Reporter
 from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
 from recording_farm.farm.progressive.restored import (
     NOTHING_RESTORED,
+    give_up_restoring,
     is_restoring,
     read_restored,
     save_restored,
@@ -229,7 +230,9 @@ class _Follower:
             # An object may just have been replaced by a newer one.
             self._failed_restores += 1
             logger.error("the replica of an earlier node is not usable: %s", error.message)
-            return self._failed_restores >= _MOST_RESTORES
+            if self._failed_restores < _MOST_RESTORES:
+                return False
+            give_up_restoring(Outbox.of(spool), error.generation)
         return True
 
     def _note_missing(self, recording: Recording, spool: Spool) -> None:

@@ -25,6 +25,7 @@ from recording_farm.farm.progressive.replica_format import (
     last_generation,
     pack,
 )
+from recording_farm.farm.progressive.restored import NOTHING_RESTORED, read_restored
 from recording_farm.farm.recording.model import Recording
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool
@@ -88,7 +89,7 @@ class ReplicaWriter:
         outbox = Outbox.of(spool)
         names = list(store.list_names(recording_id))
         self._generation = max(last_generation(names), known_generation(outbox)) + 1
-        self._earlier = names
+        self._earlier = _deletable(names, outbox)
         self._writer = token_hex(4)
         self._next = 1
         self._files: dict[str, _Replicated] = {}
@@ -239,7 +240,17 @@ def drop_replica(outbox: Outbox, recording: Recording, settings: Settings) -> No
         return
     store = open_store(settings)
     with outbox.claimed_in_turn(CLAIM):
-        store.delete_spool(recording.id)
+        if (read_restored(outbox) or NOTHING_RESTORED).unusable:
+            store.delete_many(recording.id, _deletable(store.list_names(recording.id), outbox))
+        else:
+            store.delete_spool(recording.id)
+
+
+def _deletable(names: Iterable[str], outbox: Outbox) -> list[str]:
+    """These objects without those of a replica that cannot be read: an operator may still save them."""
+    unusable = (read_restored(outbox) or NOTHING_RESTORED).unusable
+    parsed = ((name, PieceName.parse(name)) for name in names)
+    return [name for name, piece in parsed if piece is None or not unusable or piece.generation != unusable]
 
 
 def known_generation(outbox: Outbox) -> int:

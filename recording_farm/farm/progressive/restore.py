@@ -48,6 +48,7 @@ from recording_farm.farm.progressive.restored import (
     Restored,
     begin_restoring,
     end_restoring,
+    give_up_restoring,
     is_restoring,
     read_restored,
     save_restored,
@@ -85,6 +86,9 @@ _FILE: Final = re.compile(r"(out/(\.cut/)?|before/)?\.?[A-Za-z0-9_-][A-Za-z0-9._
 class NotRestorableError(FarmError):
     """The replica is damaged, or does not match the takes of this node."""
 
+    generation = 0
+    """The generation of the replica, see `farm.progressive.replica_format`."""
+
 
 def restore_if_behind(spool: Spool, store: Store, recording: Recording, settings: Settings) -> None:
     """Restore the spool if the store has a newer replica, of another node or of an earlier disk of this one.
@@ -97,8 +101,7 @@ def restore_if_behind(spool: Spool, store: Store, recording: Recording, settings
     is_again = is_restoring(outbox)
     if found is None and is_again:
         logger.error("the store no longer has the replica that must be restored")
-        save_restored(outbox, replace(read_restored(outbox) or NOTHING_RESTORED, hole_end=0, identity=""))
-        end_restoring(outbox)
+        give_up_restoring(outbox)
     if found is None or (found.generation <= known_generation(outbox) and not is_again):
         return
     logger.warning("restoring the recording of an earlier node from the store")
@@ -112,6 +115,9 @@ def restore_if_behind(spool: Spool, store: Store, recording: Recording, settings
         if not is_again:
             _set_old_takes_aside(spool, recording, settings)
         restored = _move_in_place(index, draft, spool)
+    except NotRestorableError as error:
+        error.generation = found.generation
+        raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     _take_uploads_over(outbox, store, recording)
@@ -236,14 +242,21 @@ def _write_ranges(index: Index, number: int, data: memoryview, draft: Path) -> N
 def _move_in_place(index: Index, draft: Path, spool: Spool) -> Restored:
     kept = _takes_of_this_node(index, draft, spool)
     outbox = Outbox.of(spool)
+    # Then the takes that are here already are those of the replica.
+    was_crashed = is_restoring(outbox) and read_restored(outbox) == NOTHING_RESTORED
     outbox.make()
+    is_first = not is_restoring(outbox)
     begin_restoring(outbox)
     spool.before.mkdir(exist_ok=True, mode=0o700)
     shutil.rmtree(spool.directory / CUT, ignore_errors=True)
+    if is_first:
+        # A restore after a crash must not use the note of an earlier loss.
+        save_restored(outbox, NOTHING_RESTORED)
     for stale in outbox.directory.glob(".*.ahead"):
         stale.unlink()
     _merge_texts(draft, spool)
-    for file in index.files:
+    # Journals first: after a crash, a take without its journal would be taken for another one.
+    for file in sorted(index.files, key=lambda name: not name.endswith(".json")):
         source, target = draft / file, spool.directory / file
         if not source.exists() or _take_number(file) in kept:
             continue
@@ -252,7 +265,10 @@ def _move_in_place(index: Index, draft: Path, spool: Spool) -> Restored:
         else:
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             source.replace(target)
-    last, until_us = _end_of(spool, {_take_number(file) for file in index.files} - kept - {None})
+    theirs = {_take_number(file) for file in index.files} - {None}
+    if not was_crashed:
+        theirs -= kept
+    last, until_us = _end_of(spool, theirs)
     begin, end = _hole(index.files.get(f"{CUT}/{BODY_NAME}", ()))
     return Restored(last, until_us, begin, end, _identity(spool))
 
@@ -376,7 +392,12 @@ def _set_old_takes_aside(spool: Spool, recording: Recording, settings: Settings)
             continue
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         for file in (media, media.with_suffix(".json")):
-            if file.exists():
+            if not file.exists():
+                continue
+            if (directory / file.name).exists():
+                # All of the take is there; this is the end of it, which was restored later.
+                file.unlink()
+            else:
                 shutil.move(file, directory / file.name)
         logger.warning("set aside take %d: another node had taken the recording over", number)
 

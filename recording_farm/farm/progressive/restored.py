@@ -1,7 +1,8 @@
 """How far a recording of an earlier node was restored: a JSON file in the outbox."""
 
 import json
-from dataclasses import asdict, dataclass
+import shutil
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from recording_farm.encoder.atomic_file import write_file
@@ -27,6 +28,8 @@ class Restored:
     """Identity of the body, see `GrowingCut.identity`."""
     is_noted: bool = False
     """Whether the entry `missing` is in the timeline, see `farm.progressive.loss`."""
+    unusable: int = 0
+    """The generation of a replica that cannot be read, which stays in the store; 0 without one."""
 
     def has_hole(self, begin: int, end: int) -> bool:
         """Whether some of these bytes of the body are only in the store."""
@@ -61,6 +64,20 @@ def begin_restoring(outbox: Outbox) -> None:
 def is_restoring(outbox: Outbox) -> bool:
     """Whether a restore is under way, or needed again."""
     return (outbox.directory / _RESTORING).exists()
+
+
+def give_up_restoring(outbox: Outbox, unusable: int = 0) -> None:
+    """Continue without the replica, from the takes that are here. Raises OSError.
+
+    `unusable` is its generation if it is in the store and cannot be read.
+    """
+    restored = read_restored(outbox) or NOTHING_RESTORED
+    if is_restoring(outbox):
+        # What a crash has left of the cut may have a hole.
+        shutil.rmtree(outbox.directory / ".cut", ignore_errors=True)
+        restored = replace(restored, hole_begin=0, hole_end=0, identity="")
+    save_restored(outbox, replace(restored, unusable=unusable))
+    end_restoring(outbox)
 
 
 def end_restoring(outbox: Outbox) -> None:

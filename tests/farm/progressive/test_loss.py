@@ -12,6 +12,7 @@ from recording_farm.farm.progressive.loss import missing_entry, note_missing
 from recording_farm.farm.progressive.restored import (
     NOTHING_RESTORED,
     Restored,
+    give_up_restoring,
     read_restored,
     save_restored,
 )
@@ -117,3 +118,14 @@ def test_recording_without_a_replica_should_tell_that_all_before_is_missing(spoo
     assert entry is not None
     assert (entry.time, entry.seconds) == (at(2), 78.0)
     assert missing_entry(spool, NOTHING_RESTORED, lost(59), us(80)) is None
+
+
+def test_replica_that_cannot_be_read_should_be_told(spool: Spool) -> None:
+    give_up_restoring(Outbox.of(spool), unusable=3)
+    restored = read_restored(Outbox.of(spool))
+    assert restored is not None
+    took = TimelineEntry(time=at(0), event="take_began", take=0)
+    recording = lost(59).model_copy(update={"timeline": (took, *lost(59).timeline)})
+    entry = missing_entry(spool, restored, recording, us(80))
+    assert entry is not None
+    assert entry.message == "the recording of a lost node is not in the file: its replica cannot be read"

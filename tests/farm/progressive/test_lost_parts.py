@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from recording_farm.encoder.formats import Codec, Format
+from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
+from recording_farm.farm.jobs.finish import _restore
 from recording_farm.farm.progressive import following
 from recording_farm.farm.progressive.lost_parts import finish_whole_cut
 from recording_farm.farm.progressive.places import place_in_store
@@ -19,11 +21,12 @@ from recording_farm.farm.progressive.restore import restore_if_behind
 from recording_farm.farm.progressive.restored import (
     RestoredCutLostError,
     begin_restoring,
+    give_up_restoring,
     is_restoring,
     read_restored,
 )
 from recording_farm.farm.progressive.sent_parts import Ahead, export_key, read_ahead, save_ahead
-from recording_farm.farm.recording.model import FileKind, FinishedFile, Recording
+from recording_farm.farm.recording.model import FileKind, FinishedFile, Recording, TimelineEntry
 from recording_farm.farm.recording.transfers import STORE
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool
@@ -167,6 +170,39 @@ def test_cut_that_is_lost_again_should_be_restored_again(
         finish_whole_cut(recording, second, settings)
     restore_if_behind(second, store, recording, settings)
     check_whole(takes, second, recording, settings, tmp_path)
+
+
+def test_cut_that_is_lost_with_its_replica_should_be_made_from_the_takes(
+    second: Spool, recording: Recording, settings: Settings, tmp_path: Path
+) -> None:
+    (Outbox.of(second).directory / ".cut" / "state").unlink()
+    with pytest.raises(RestoredCutLostError):
+        finish_whole_cut(recording, second, settings)
+    for each in (tmp_path / "store" / ".spool" / str(recording.id)).iterdir():
+        each.write_bytes(b"damaged")
+    # The finish job, which restores before it cuts.
+    elsewhere = TimelineEntry(event="take_began", take=0, time=now())
+    recording = recording.model_copy(update={"timeline": (elsewhere,)})
+    _restore(recording, second, settings)
+    made = finish_whole_cut(recording, second, settings)
+    assert [joint.take for joint in made.joints] == [0, 1]
+    assert SECONDS < seconds_of(made.path) < SECONDS * 1.8
+
+
+@pytest.mark.parametrize("crashed", [True, False])
+def test_replica_that_is_given_up_should_leave_no_unknown_hole(second: Spool, crashed: bool) -> None:
+    outbox = Outbox.of(second)
+    before = read_restored(outbox)
+    assert before is not None
+    assert before.hole_end
+    if crashed:
+        begin_restoring(outbox)
+    give_up_restoring(outbox, 2)
+    after = read_restored(outbox)
+    assert after is not None
+    # The cut is either gone, or its hole is still known.
+    assert (outbox.directory / ".cut").exists() == bool(after.hole_end) == (not crashed)
+    assert bool(after.identity) == (not crashed)
 
 
 def test_restore_that_is_interrupted_should_be_done_again(

@@ -1,6 +1,7 @@
 """A spool that is replicated to a store while it grows, and restored in another directory."""
 
 import shutil
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,13 +9,15 @@ import pytest
 
 from recording_farm.encoder.formats import Codec, Format
 from recording_farm.encoder.live.hls import TimedText, timed_text_line
+from recording_farm.farm.clock import now
 from recording_farm.farm.config.settings import Settings
-from recording_farm.farm.progressive import following, replica_contents
+from recording_farm.farm.progressive import following, replica_contents, restore
 from recording_farm.farm.progressive.following import finish_cut
-from recording_farm.farm.progressive.replica import ReplicaWriter
+from recording_farm.farm.progressive.replica import ReplicaWriter, drop_replica
 from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
+from recording_farm.farm.progressive.restored import give_up_restoring, is_restoring, read_restored
 from recording_farm.farm.recording.findings import Count, Finding, Tally, keep_tally, total_tally
-from recording_farm.farm.recording.model import Recording
+from recording_farm.farm.recording.model import Recording, TimelineEntry
 from recording_farm.farm.spool.outbox import Outbox
 from recording_farm.farm.spool.spool import Spool
 from recording_farm.farm.storage.backends.directory import DirectoryBackend
@@ -180,3 +183,85 @@ def test_replica_that_is_not_usable_should_be_said_and_kept(
         restore_if_behind(second, store, recording, settings)
     assert all(each.exists() for each in objects)
     assert second.numbers() == set()
+
+
+def test_replica_that_is_given_up_should_stay_in_the_store(
+    takes: Spool, tmp_path: Path, store: Store, recording: Recording, redis_address: str
+) -> None:
+    settings = settings_with(tmp_path / "data", redis_address, store_url=f"file://{tmp_path}/store")
+    first = spool_at(tmp_path / "first", takes)
+    grow(takes, first, 0, Fraction(1, 2))
+    ReplicaWriter(first, store, recording.id).write()
+    objects = set((tmp_path / "store/.spool" / str(recording.id)).iterdir())
+    for each in objects:
+        each.write_bytes(b"RFR2 of a newer version")
+    second = spool_at(tmp_path / "second", takes)
+    with pytest.raises(NotRestorableError) as raised:
+        restore_if_behind(second, store, recording, settings)
+    give_up_restoring(Outbox.of(second), raised.value.generation)
+    grow(takes, second, 1)
+    for _ in range(2):
+        # Also the next process must leave it.
+        ReplicaWriter(second, store, recording.id).write()
+    assert objects < set((tmp_path / "store/.spool" / str(recording.id)).iterdir())
+    drop_replica(Outbox.of(second), recording, settings)
+    assert set((tmp_path / "store/.spool" / str(recording.id)).iterdir()) == objects
+
+
+@pytest.mark.parametrize("moved", ["take", "everything"])
+def test_restore_that_is_killed_should_be_done_again_and_know_where_the_takes_end(
+    takes: Spool,
+    tmp_path: Path,
+    store: Store,
+    recording: Recording,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    moved: str,
+) -> None:
+    first = spool_at(tmp_path / "first", takes)
+    grow(takes, first, 0, Fraction(1, 2))
+    writer = ReplicaWriter(first, store, recording.id)
+    # The recorder has begun a take whose journal is written a moment later.
+    journal = first.media(0).with_suffix(".json")
+    content = journal.read_bytes()
+    journal.unlink()
+    writer.write()
+    journal.write_bytes(content)
+    writer.write()
+
+    def killed(*arguments: object) -> None:
+        if moved == "take":
+            move(*arguments)  # type: ignore[arg-type]
+        raise ConnectionAbortedError
+
+    move = restore._move_take
+    second = spool_at(tmp_path / "second", takes)
+    with monkeypatch.context() as patch:
+        patch.setattr(restore, "_move_take" if moved == "take" else "_take_uploads_over", killed)
+        with pytest.raises(ConnectionAbortedError):
+            restore_if_behind(second, store, recording, settings)
+    assert is_restoring(Outbox.of(second))
+    restore_if_behind(second, store, recording, settings)
+    third = spool_at(tmp_path / "third", takes)
+    restore_if_behind(third, store, recording, settings)
+    restored = read_restored(Outbox.of(second))
+    assert restored is not None
+    assert restored.last_take == 0
+    assert restored == read_restored(Outbox.of(third))
+    assert not is_restoring(Outbox.of(second))
+
+
+def test_end_of_a_take_should_not_replace_the_whole_one_that_was_set_aside(
+    takes: Spool, tmp_path: Path, recording: Recording, settings: Settings
+) -> None:
+    lost = TimelineEntry(event="fault", fault="gone", node="node-2", time=now() + timedelta(hours=1))
+    recording = recording.model_copy(update={"timeline": (lost,)})
+    first = spool_at(tmp_path / "first", takes)
+    aside = settings.superseded_dir / str(recording.id) / first.media(0).name
+    for tenths in (9, 3):
+        # The second time it is what was restored, when the recording had come back.
+        grow(takes, first, 0, Fraction(tenths, 10))
+        whole = max(first.media(0).stat().st_size, aside.stat().st_size if aside.exists() else 0)
+        restore._set_old_takes_aside(first, recording, settings)
+        assert not first.media(0).exists()
+    assert aside.stat().st_size == whole
