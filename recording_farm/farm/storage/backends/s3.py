@@ -80,8 +80,11 @@ _READ_BYTES: Final = 1 << 20
 _BUFFERED_BYTES: Final = THREADS * PART_BYTES
 """How much of a file is in memory at a time; more only for files over 320 GiB, whose parts are larger."""
 
+_PAGE_KEYS: Final = 1000
+"""Files in a page of a list, as many as S3 allows."""
+
 _MAX_PAGES: Final = 1000
-"""Of a list of files, with 1000 files each."""
+"""Of a list of files."""
 
 _BAD_DIGEST: Final = frozenset({"BadDigest", "InvalidDigest"})
 
@@ -215,7 +218,7 @@ class S3Backend:
     def list_keys(self, prefix: str) -> Iterator[str]:
         """See `StoreBackend`."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket.bucket, Prefix=prefix
+            Bucket=self._bucket.bucket, Prefix=prefix, PaginationConfig={"PageSize": _PAGE_KEYS}
         )
         for number, page in enumerate(each_within(pages, lambda: explained(self._bucket))):
             if number >= _MAX_PAGES:
