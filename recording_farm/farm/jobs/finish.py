@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import redis
 from pydantic import JsonValue
@@ -31,7 +32,12 @@ from recording_farm.farm.progressive.lost_parts import finish_whole_cut
 from recording_farm.farm.progressive.names import audio_name
 from recording_farm.farm.progressive.replica import NO_REPLICA, replica_store
 from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
-from recording_farm.farm.progressive.restored import give_up_restoring, is_restoring
+from recording_farm.farm.progressive.restored import (
+    NOTHING_RESTORED,
+    give_up_restoring,
+    is_restoring,
+    read_restored,
+)
 from recording_farm.farm.progressive.sending import drop_leftovers
 from recording_farm.farm.queues.transfers import enqueue_finish, enqueue_transfer
 from recording_farm.farm.recording.findings import Tally, total_tally
@@ -63,6 +69,9 @@ from recording_farm.farm.storage.store import open_store
 from recording_farm.farm.telemetry.recording_log import NOT_FOR_CLIENTS, logging_to
 
 logger = logging.getLogger(__name__)
+
+_UNREADABLE: Final = timedelta(minutes=1)
+"""How long a replica that cannot be read is tried after the end, before the file is made without it."""
 
 
 def finish(recording_id: str) -> None:
@@ -108,7 +117,7 @@ def _finish(recording: Recording, settings: Settings, client: redis.Redis) -> No
                 if (keeper := other_keeper(recording, settings.node)) is not None:
                     _hand_back(recording, keeper, error, spool, records)
                     enqueue_finish(client, recording, keeper)
-                elif _is_out_of_patience(recording, settings):
+                elif _ended_for(recording) >= timedelta(seconds=settings.node_patience):
                     _fail(recording, error, spool, settings, records)
                 else:
                     # An operator may correct the store or the secret meanwhile.
@@ -159,9 +168,8 @@ def _fail(recording: Recording, error: Exception, spool: Spool, settings: Settin
     records.change_state(recording.id, Status.ERRORED, by=recording.node, error=failure)
 
 
-def _is_out_of_patience(recording: Recording, settings: Settings) -> bool:
-    ended = recording.stopped_time or recording.invoked_time
-    return now() - ended >= timedelta(seconds=settings.node_patience)
+def _ended_for(recording: Recording) -> timedelta:
+    return now() - (recording.stopped_time or recording.invoked_time)
 
 
 def _hand_back(
@@ -240,7 +248,8 @@ def _fetch_manifest(recording: Recording, manifest: Path, settings: Settings) ->
 def _restore(recording: Recording, spool: Spool, settings: Settings) -> None:
     """Restore the replica of another node, unless that is done.
 
-    Raises StorageError, and NotRestorableError if this node has no takes besides.
+    Raises StorageError, and NotRestorableError if this node has no takes besides, or the replica may be
+    readable in a minute.
     """
     outbox = Outbox.of(spool)
     if not is_restoring(outbox) and recorded_elsewhere(recording.timeline, spool.numbers()) is NOTHING:
@@ -253,7 +262,8 @@ def _restore(recording: Recording, spool: Spool, settings: Settings) -> None:
         try:
             restore_if_behind(spool, store, recording, settings)
         except NotRestorableError as error:
-            if not spool.takes():
+            is_given_up = (read_restored(outbox) or NOTHING_RESTORED).unusable == error.generation
+            if not spool.takes() or not (is_given_up or _ended_for(recording) >= _UNREADABLE):
                 raise
             logger.error("the replica of an earlier node is not usable: %s", error.message)
             give_up_restoring(outbox, error.generation)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from recording_farm.farm.progressive.lost_parts import finish_whole_cut
 from recording_farm.farm.progressive.places import place_in_store
 from recording_farm.farm.progressive.replica import ReplicaWriter
 from recording_farm.farm.progressive.replica_format import MAX_OBJECT_BYTES, newest, unpack
-from recording_farm.farm.progressive.restore import restore_if_behind
+from recording_farm.farm.progressive.restore import NotRestorableError, restore_if_behind
 from recording_farm.farm.progressive.restored import (
     RestoredCutLostError,
     begin_restoring,
@@ -182,7 +183,10 @@ def test_cut_that_is_lost_with_its_replica_should_be_made_from_the_takes(
         each.write_bytes(b"damaged")
     # The finish job, which restores before it cuts.
     elsewhere = TimelineEntry(event="take_began", take=0, time=now())
-    recording = recording.model_copy(update={"timeline": (elsewhere,)})
+    recording = recording.model_copy(update={"timeline": (elsewhere,), "stopped_time": now()})
+    with pytest.raises(NotRestorableError):
+        _restore(recording, second, settings)
+    recording = recording.model_copy(update={"stopped_time": now() - timedelta(minutes=2)})
     _restore(recording, second, settings)
     made = finish_whole_cut(recording, second, settings)
     assert [joint.take for joint in made.joints] == [0, 1]
