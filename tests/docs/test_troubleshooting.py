@@ -74,7 +74,7 @@ def test_every_code_of_a_recording_should_be_explained() -> None:
 
 
 def test_every_code_of_a_storage_should_be_explained() -> None:
-    told = codes_of("StorageError", "TransferError") | codes_in_tables("farm/storage/backends")
+    told = codes_of("StorageError", "AnswerError", "TransferError") | codes_in_tables("farm/storage/backends")
     assert {"wrong_region", "bad_tags", "damaged"} <= told
     assert told == STORAGE.keys()
 
