@@ -18,26 +18,36 @@ FILLING = {"width": 640, "height": 360, "profile": "motion"}
 
 
 def run(directory: Path) -> Iterator[str]:
-    """Record two minutes into a store in S3 and a customer's Azurite, alone and beside a page of noise."""
+    """Record two minutes into a store in S3 and a customer's Azurite: alone, and beside a page of noise.
+
+    Two recordings share the processors, so the second is repeated with nothing to upload.
+    """
     for name in ("pages", "s3", "azurite"):
         (directory / name).mkdir()
     (directory / "pages" / "noise.html").write_text(NOISE)
     with (
-        s3_place(directory / "s3") as store,
-        azure_place(directory / "azurite") as customer,
         serve_pages(FIDELITY_PAGE.parent) as page,
         serve_pages(directory / "pages") as noise,
-        running_farm(directory / "data", **store.settings, FARM_SLOTS="2") as farm,
+        s3_place(directory / "s3") as store,
+        azure_place(directory / "azurite") as customer,
     ):
-        target = {"storage_config": dict(customer.target or {})}
-        yield f"the replica alone: {_record(farm, f'{page}/page.html', directory, target)}"
-        other = farm.start(meeting_id="noise", url=f"{noise}/noise.html", video_config=FILLING, **target)
-        farm.wait_for(other["id"], "RECORDING")
-        measured = _record(farm, f"{page}/page.html", directory, target)
-        parts = _uploaded(farm, other["id"])
-        farm.order(other["id"], "stop")
-        yield f"beside a noisy page, which uploaded {parts}: {measured}"
-        farm.wait_for(other["id"], "UPLOADED")
+        pages = f"{page}/page.html", f"{noise}/noise.html"
+        wanted = {"storage_config": dict(customer.target or {})}
+        with running_farm(directory / "uploading", **store.settings, FARM_SLOTS="2") as farm:
+            yield f"the replica alone: {_record(farm, pages[0], directory, wanted)}"
+            yield f"beside a page of noise, {_record_beside(farm, *pages, directory, wanted)}"
+        with running_farm(directory / "linking", FARM_SLOTS="2") as farm:
+            yield f"the same with nothing to upload, {_record_beside(farm, *pages, directory, {})}"
+
+
+def _record_beside(farm: RunningFarm, page: str, noise: str, directory: Path, wanted: dict[str, Any]) -> str:
+    other = farm.start(meeting_id="noise", url=noise, video_config=FILLING, **wanted)
+    farm.wait_for(other["id"], "RECORDING")
+    measured = _record(farm, page, directory, wanted)
+    sent = _uploaded(farm, other["id"])
+    farm.order(other["id"], "stop")
+    farm.wait_for(other["id"], "UPLOADED")
+    return f"which uploaded {sent} MB: {measured}"
 
 
 def _record(farm: RunningFarm, url: str, directory: Path, wanted: dict[str, Any]) -> str:
@@ -55,4 +65,4 @@ def _record(farm: RunningFarm, url: str, directory: Path, wanted: dict[str, Any]
 
 def _uploaded(farm: RunningFarm, recording_id: str) -> str:
     transfers = farm.wait_for(recording_id, "RECORDING")["transfers"]
-    return ", ".join(f"{each['uploaded_bytes'] / 1e6:.1f} MB to {each['target']}" for each in transfers)
+    return " and ".join(f"{(each['uploaded_bytes'] or 0) / 1e6:.1f}" for each in transfers)
