@@ -78,7 +78,7 @@ def run(place: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=place,
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(place)},
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(place), "TMPDIR": str(place)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
