@@ -105,12 +105,15 @@ def wanted_seconds(recording: Recording) -> float | None:
 
 
 def _paused_seconds(timeline: Sequence[Recording], stopped: datetime) -> float:
-    """A pause is from the end of the take before PAUSED to the next take, or the stop."""
+    """A pause is from the end of the take before PAUSED to the next take, or the stop.
+
+    A take whose node was lost has no end, so the pause begins with PAUSED.
+    """
     takes = [entry for entry in timeline if entry["event"].startswith("take_") or entry["status"] == "PAUSED"]
     paused, since = 0.0, None
     for before, entry in pairwise(takes):
         if entry["event"] == "state" and since is None:
-            since = _time(before)
+            since = _time(before if before["event"] == "take_ended" else entry)
         elif entry["event"] == "take_began" and since is not None:
             paused += (_time(entry) - since).total_seconds()
             since = None

@@ -56,6 +56,17 @@ def test_pause_that_lasts_to_the_end_should_not_be_wanted() -> None:
     assert wanted_seconds(shown) == pytest.approx(20)
 
 
+def test_pause_on_a_node_that_is_lost_with_its_take_should_begin_with_the_command() -> None:
+    shown = recording(
+        entry(0, "take_began"),
+        entry(20.5, "state", "PAUSED"),
+        entry(25, "fault"),
+        entry(30, "take_began"),
+        entry(60, "take_ended"),
+    )
+    assert wanted_seconds(shown) == pytest.approx(50.5)
+
+
 def test_recording_that_never_began_or_is_not_over_should_have_nothing_to_compare() -> None:
     assert wanted_seconds(recording(entry(0, "state", "INVOKED"))) is None
     assert wanted_seconds(recording(entry(0, "take_began"), stopped=None)) is None
